@@ -1,0 +1,1 @@
+"""What can be configured, what it costs, and what counts as better."""

@@ -1,0 +1,198 @@
+"""Configurations, and the space of those that are allowed.
+
+A space is a product of dimensions cut by constraints. It knows which configurations exist and
+how near they are to each other; it does not know which of them is good.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from falcon_ray.errors import EmptySpaceError, InputError
+from falcon_ray.space.constraint import Constraint
+from falcon_ray.space.dimension import Dimension, Scale, Value, dimension
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+
+class Configuration(Mapping[str, Value]):
+    """An immutable, hashable mapping from dimension name to value; equal whatever the order."""
+
+    __slots__ = ("_hash", "_values")
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self._values = dict(values)
+        self._hash = hash(frozenset(self._values.items()))
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Configuration) and self._values == other._values
+
+    def __reduce__(self) -> tuple[type["Configuration"], tuple[dict[str, Value]]]:
+        return Configuration, (self._values,)
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self._values.items())
+
+    def __repr__(self) -> str:
+        return f"Configuration({self._values!r})"
+
+    def number(self, name: str, default: float) -> float:
+        """The value of a numeric dimension, or `default` where the space does not have it."""
+        value = self._values.get(name, default)
+        if isinstance(value, str):
+            raise InputError(f"{name}: expected a number, got {value!r}")
+        return float(value)
+
+    def count(self, name: str, default: int) -> int:
+        """The value of a whole-numbered dimension, or `default` where the space lacks it."""
+        return int(self.number(name, default))
+
+    def text(self, name: str, default: str) -> str:
+        """The value of a categorical dimension, or `default` where the space does not have it."""
+        return str(self._values.get(name, default))
+
+
+@dataclass(frozen=True)
+class ConfigurationSpace:
+    """The configurations that a search may choose from.
+
+    Attributes:
+        dimensions: The choices; names must differ.
+        constraints: Conditions that every configuration must satisfy, applied in this order.
+
+    Raises:
+        InputError: Two dimensions share a name, or a constraint names an unknown one.
+        EmptySpaceError: On first use of `candidates`, when the constraints leave nothing.
+    """
+
+    dimensions: tuple[Dimension, ...]
+    constraints: tuple[Constraint, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.dimensions:
+            raise InputError("a configuration space needs at least one dimension")
+        names = [each.name for each in self.dimensions]
+        if len(set(names)) != len(names):
+            raise InputError(f"a dimension's name stands twice in {names}")
+        for constraint in self.constraints:
+            constraint.check_names(names)
+
+    @property
+    def n_combinations(self) -> int:
+        """How many combinations of values there are before the constraints."""
+        total = 1
+        for each in self.dimensions:
+            total *= len(each.values)
+        return total
+
+    @cached_property
+    def candidates(self) -> tuple[Configuration, ...]:
+        """Every configuration that satisfies all constraints, in a fixed order."""
+        names = [each.name for each in self.dimensions]
+        rows = list(itertools.product(*(each.values for each in self.dimensions)))
+        steps = [f"{len(rows)} combinations"]
+        for constraint in self.constraints:
+            keep = constraint.filter(names)
+            rows = [row for row in rows if keep(row)]
+            steps.append(f"{len(rows)} after '{constraint.expression}'")
+            if not rows:
+                raise EmptySpaceError(
+                    f"no configuration is left: {', '.join(steps)}; relax that constraint "
+                    f"or widen the values of {' and '.join(constraint.names)}"
+                )
+        return tuple(Configuration(dict(zip(names, row, strict=True))) for row in rows)
+
+    @cached_property
+    def index(self) -> dict[Configuration, int]:
+        """Position of every candidate in `candidates`."""
+        return {candidate: i for i, candidate in enumerate(self.candidates)}
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __contains__(self, configuration: object) -> bool:
+        return configuration in self.index
+
+    def encode(self, configurations: Sequence[Configuration]) -> FloatArray:
+        """Coordinates in which squared distance adds up over dimensions.
+
+        An ordinal dimension is one column in [0, 1] on its own scale. A categorical one is a
+        column per value, 1/sqrt(2) where it is taken: two different values are 1 apart.
+        Dimensions with a single value take no column.
+
+        Returns:
+            Shape (n, d).
+        """
+        columns: list[list[float]] = []
+        for each in self.dimensions:
+            if len(each.values) == 1:
+                continue
+            taken = [configuration[each.name] for configuration in configurations]
+            if each.scale is Scale.CATEGORICAL:
+                columns += [[0.5**0.5 * (v == value) for v in taken] for value in each.values]
+            else:
+                place = {value: each.position(value) for value in each.values}
+                columns.append([place[v] for v in taken])
+        if not columns:
+            return np.zeros((len(configurations), 1))
+        return np.asarray(columns, dtype=np.float64).T
+
+    def configuration(self, values: Mapping[str, Value]) -> Configuration:
+        """The member of this space with these values; single-valued dimensions may be left out.
+
+        Raises:
+            InputError: A value is missing, unknown, or excluded by a constraint.
+        """
+        known = {each.name: each for each in self.dimensions}
+        if unknown := [name for name in values if name not in known]:
+            raise InputError(f"{unknown[0]!r} is no dimension of this space: {', '.join(known)}")
+        full: dict[str, Value] = {}
+        for name, each in known.items():
+            if name in values:
+                full[name] = values[name]
+            elif len(each.values) == 1:
+                full[name] = each.values[0]
+            else:
+                raise InputError(f"{name} is missing; its values are {list(each.values)}")
+            if full[name] not in each.values:
+                raise InputError(f"{name}={full[name]!r} is not one of {list(each.values)}")
+        for constraint in self.constraints:
+            if not constraint.holds(full):
+                raise InputError(
+                    f"{Configuration(full)} breaks the constraint '{constraint.expression}'"
+                )
+        return Configuration(full)
+
+    def to_json(self) -> dict[str, object]:
+        """The space as plain JSON values, in the form that `from_json` reads."""
+        return {
+            "dimensions": {each.name: list(each.values) for each in self.dimensions},
+            "constraints": [constraint.expression for constraint in self.constraints],
+        }
+
+    @classmethod
+    def of(
+        cls, values: Mapping[str, Iterable[Value]], constraints: Iterable[str] = ()
+    ) -> "ConfigurationSpace":
+        """A space from values by dimension name and constraints as expressions."""
+        return cls(
+            tuple(dimension(name, choices) for name, choices in values.items()),
+            tuple(Constraint(expression) for expression in constraints),
+        )

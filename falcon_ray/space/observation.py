@@ -1,0 +1,177 @@
+"""What one trial said: a measurement, a verdict, or why there is neither.
+
+An `Observation` is the only thing an optimizer learns from, and one line of the journal.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from falcon_ray.errors import InputError
+from falcon_ray.space.configuration import Configuration
+
+
+class TrialStatus(Enum):
+    """How a trial ended."""
+
+    MEASURED = "measured"
+    """A measurement was taken; whether it meets the SLO is for the objective to say."""
+    INFEASIBLE = "infeasible"
+    """A fact about the configuration (out of memory, crash, time-out): it teaches."""
+    FAILED = "failed"
+    """A fact about the infrastructure (node lost, interrupted): it teaches nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one trial deployment did under steady load, warm-up excluded.
+
+    Attributes:
+        saturation_rps: Requests per second in closed loop with every replica's queue full.
+        saturation_rps_ci_low: Lower end of its 95 % confidence interval.
+        saturation_rps_ci_high: Upper end.
+        service_time_ms: Median time of a full batch inside a replica, or None when the target
+            does not report it or no batch was full.
+        model_rps: What the model delivers behind its batching queue without Serve's path,
+            all replicas together; None when the target does not report it.
+        capacity_rps: Highest offered rate certified under the SLO; None without an SLO or
+            where no rate was certified.
+        floor_latency_ms: The SLO's percentile at the lightest load that was offered; None
+            without an SLO.
+        latency_p50_ms: Median latency at the operating point: at `capacity_rps` with an SLO
+            (at the lightest load where none was certified), else at saturation.
+        latency_p90_ms: Likewise.
+        latency_p95_ms: Likewise.
+        latency_p99_ms: Likewise.
+        latency_p999_ms: Likewise.
+        n_requests: Requests behind the percentiles.
+        error_rate: Share of requests that failed, over the whole trial after warm-up.
+        memory_gib: Largest resident memory of one replica.
+        output_error: Largest relative difference of the output from float32 on the example
+            input; 0 for float32, None where the target does not report it.
+        load_path: Where the load entered: `handle`, `http` or `replica`.
+        path_limited: Whether Serve's path rather than the model set `saturation_rps`.
+        enforcement: How each limit was enforced, e.g. {"cpu": "threads"}.
+        environment: Device, versions and the like, for people.
+        extra: Metrics that the target declares beside these.
+    """
+
+    saturation_rps: float
+    saturation_rps_ci_low: float
+    saturation_rps_ci_high: float
+    service_time_ms: float | None = None
+    model_rps: float | None = None
+    capacity_rps: float | None = None
+    floor_latency_ms: float | None = None
+    latency_p50_ms: float
+    latency_p90_ms: float
+    latency_p95_ms: float
+    latency_p99_ms: float
+    latency_p999_ms: float
+    n_requests: int
+    error_rate: float = 0.0
+    memory_gib: float | None = None
+    output_error: float | None = None
+    load_path: str = "handle"
+    path_limited: bool = False
+    enforcement: Mapping[str, str] = field(default_factory=dict[str, str])
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    extra: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        for name in ("saturation_rps", "latency_p50_ms", "latency_p99_ms"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be a positive finite number, got {value!r}")
+        if not 0 <= self.error_rate <= 1:
+            raise InputError(f"error_rate must lie in [0, 1], got {self.error_rate!r}")
+
+    def metric(self, name: str) -> float | None:
+        """A metric by name, declared ones included; None where it was not measured.
+
+        Raises:
+            InputError: No measurement can have a metric of that name.
+        """
+        if name in self.extra:
+            return self.extra[name]
+        if name not in _METRIC_NAMES:
+            raise InputError(f"unknown metric {name!r}; known are {', '.join(_METRIC_NAMES)}")
+        value = getattr(self, name)
+        return None if value is None else float(value)
+
+
+_METRIC_NAMES = tuple(
+    each.name
+    for each in fields(Measurement)
+    if each.name not in {"load_path", "path_limited", "enforcement", "environment", "extra"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialTimes:
+    """Where a trial's seconds went."""
+
+    deploy_s: float = 0.0
+    warm_up_s: float = 0.0
+    measure_s: float = 0.0
+    teardown_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """How one trial of one configuration ended.
+
+    Attributes:
+        configuration: What was deployed.
+        status: How it ended.
+        measurement: Present exactly when `status` is MEASURED.
+        reason: One line that says why there is no measurement; empty when there is one.
+        times: Where the trial's seconds went.
+        attempts: How often it was tried, retries after infrastructure failures included.
+    """
+
+    configuration: Configuration
+    status: TrialStatus
+    measurement: Measurement | None = None
+    reason: str = ""
+    times: TrialTimes = TrialTimes()
+    attempts: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.measurement is not None) != (self.status is TrialStatus.MEASURED):
+            raise InputError(f"a {self.status.value} trial must have a measurement iff measured")
+        if self.measurement is None and not self.reason:
+            raise InputError(f"a {self.status.value} trial must say why")
+
+    def to_json(self) -> dict[str, Any]:
+        """The observation as plain JSON values."""
+        return {
+            "configuration": dict(self.configuration),
+            "status": self.status.value,
+            "measurement": None if self.measurement is None else asdict(self.measurement),
+            "reason": self.reason,
+            "times": asdict(self.times),
+            "attempts": self.attempts,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Observation":
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: A key is missing or unknown, or a value does not fit.
+        """
+        try:
+            measured = record["measurement"]
+            return cls(
+                configuration=Configuration(record["configuration"]),
+                status=TrialStatus(record["status"]),
+                measurement=None if measured is None else Measurement(**measured),
+                reason=record["reason"],
+                times=TrialTimes(**record["times"]),
+                attempts=record["attempts"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is no record of a trial: {error}") from error
