@@ -1,0 +1,70 @@
+"""From a configuration to what Ray and Serve have to be told: resources and batching.
+
+A new dimension that changes where or how a replica runs is one line here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.defaults import NodeShape
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How a replica forms its batches."""
+
+    max_batch_size: int
+    wait_s: float
+
+    @property
+    def max_ongoing_requests(self) -> int:
+        """One batch executing and one forming: what a replica must be allowed to hold."""
+        return 2 * self.max_batch_size
+
+
+def batching(configuration: Configuration) -> Batching:
+    """The batching queue of one replica."""
+    return Batching(
+        max_batch_size=configuration.count("batch_size", 1),
+        wait_s=configuration.number("batch_wait_ms", 0.0) / 1000,
+    )
+
+
+def n_gpus(configuration: Configuration) -> float:
+    """GPUs of one replica: whole ones, or a share of one; 0 where it runs on the CPU."""
+    if "n_gpus" in configuration or "gpu_share" in configuration:
+        return configuration.count("n_gpus", 1) * configuration.number("gpu_share", 1.0)
+    return 1.0 if "gpu_type" in configuration or "gpu_memory_gib" in configuration else 0.0
+
+
+def actor_options(configuration: Configuration) -> dict[str, Any]:
+    """Options of a replica's Ray actor."""
+    options: dict[str, Any] = {"num_cpus": configuration.number("cpu_cores", 1)}
+    if gpus := n_gpus(configuration):
+        options["num_gpus"] = gpus
+    if "gpu_type" in configuration:
+        options["accelerator_type"] = configuration.text("gpu_type", "")
+    return options
+
+
+def why_no_node_fits(configuration: Configuration, nodes: Sequence[NodeShape]) -> str | None:
+    """Why no node of the cluster could ever hold one replica, or None where one could."""
+    cores = configuration.number("cpu_cores", 1)
+    gpus = n_gpus(configuration)
+    gpu_type = configuration.get("gpu_type")
+    fitting = [
+        node
+        for node in nodes
+        if node.cpus >= cores
+        and node.n_gpus >= gpus
+        and (gpu_type is None or node.gpu_type == gpu_type)
+    ]
+    if fitting:
+        return None
+    wanted = f"{cores:g} CPU cores"
+    if gpus:
+        wanted += f" and {gpus:g} GPUs" + (f" of type {gpu_type}" if gpu_type else "")
+    largest = max((node.cpus for node in nodes), default=0)
+    return f"no node can hold a replica with {wanted}; the largest has {largest} cores"

@@ -1,0 +1,170 @@
+"""What is served in a trial: a PyTorch model in our own application, or any Serve application.
+
+A target crosses processes as plain values; what it names is imported where it is used.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ray import serve
+
+from falcon_ray.errors import InputError
+from falcon_ray.runtime.references import Reference, load_optional, load_reference
+from falcon_ray.runtime.torch_app import TorchAppArguments, build
+from falcon_ray.runtime.torch_model import ModelReference, one_line
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+
+TRIAL_SHUTDOWN_S = 0.5
+"""A trial's replicas have nothing left to answer when the app is deleted."""
+
+
+class Target(Protocol):
+    """Something that can be deployed in any configuration of its space."""
+
+    @property
+    def name(self) -> str:
+        """Short name, for people."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """Method of the ingress that answers the example request through a handle."""
+        ...
+
+    @property
+    def reports_facts(self) -> bool:
+        """Whether the ingress has our methods `facts` and `saturate`."""
+        ...
+
+    @property
+    def response_metrics(self) -> Reference | None:
+        """A function from one response to numbers by metric name, or None."""
+        ...
+
+    def application(self, configuration: Configuration) -> serve.Application:
+        """The application in this configuration.
+
+        Raises:
+            InputError: The user's builder raises or returns something else.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTarget:
+    """A PyTorch model behind our own replica."""
+
+    model: ModelReference
+    method: str = "predict"
+    reports_facts: bool = True
+    response_metrics: Reference | None = None
+
+    @property
+    def name(self) -> str:
+        """The factory's name."""
+        return self.model.factory.name
+
+    def arguments(self, configuration: Configuration) -> dict[str, Any]:
+        """Arguments of the application as plain values, defaults left out."""
+        arguments = TorchAppArguments(
+            model=self.model.factory.spec,
+            configuration=dict(configuration),
+            seed=self.model.seed,
+            input_shape=None if self.model.input_shape is None else list(self.model.input_shape),
+            input_dtype=self.model.input_dtype,
+            search_path=self.model.factory.search_path,
+        )
+        return arguments.model_dump(exclude_defaults=True)
+
+    def application(self, configuration: Configuration) -> serve.Application:
+        """See `Target.application`."""
+        arguments = TorchAppArguments(
+            **self.arguments(configuration), graceful_shutdown_s=TRIAL_SHUTDOWN_S
+        )
+        return build(arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class AppTarget:
+    """Any Serve application: a builder, and what is declared beside it.
+
+    Beside a builder `NAME(configuration) -> serve.Application` its module declares
+    `NAME_space()` (a `ConfigurationSpace`, or a mapping from dimension name to values),
+    `NAME_request()` (one example request), and optionally `NAME_method` (the ingress method
+    that answers it, `__call__` when absent), and `NAME_metrics(response)` (numbers by name).
+    """
+
+    builder: Reference
+    method: str = "__call__"
+    response_metrics: Reference | None = None
+    reports_facts: bool = False
+
+    @property
+    def name(self) -> str:
+        """The builder's name."""
+        return self.builder.name
+
+    def application(self, configuration: Configuration) -> serve.Application:
+        """See `Target.application`."""
+        make: Callable[[Configuration], object] = load_reference(self.builder)
+        try:
+            app = make(configuration)
+        except Exception as error:  # the user's builder may raise anything
+            raise InputError(
+                f"{self.builder.spec}({configuration}) failed: {one_line(error)}"
+            ) from error
+        if not isinstance(app, serve.Application):
+            raise InputError(
+                f"{self.builder.spec} returned {type(app).__name__}; return the "
+                "serve.Application that Deployment.bind() gives"
+            )
+        return app
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A target with what was declared or found beside it."""
+
+    target: Target
+    request: Any
+    space: ConfigurationSpace | None
+
+
+def declared_app(builder: Reference) -> Declared:
+    """Read what stands beside a builder, and try the builder on the space's first member.
+
+    Raises:
+        InputError: Something is missing or fails.
+    """
+    if not callable(load_reference(builder)):
+        raise InputError(f"{builder.spec} is no function; give a builder of serve.Application")
+    space = _call(builder.sibling("_space"), "the configuration space of the application")
+    if not isinstance(space, ConfigurationSpace):
+        if not isinstance(space, dict):
+            raise InputError(
+                f"{builder.name}_space() must return a ConfigurationSpace or a dict of values by "
+                f"dimension name, got {type(space).__name__}"
+            )
+        space = ConfigurationSpace.of(space)
+    request = _call(builder.sibling("_request"), "one example request")
+    metrics = builder.sibling("_metrics")
+    target = AppTarget(
+        builder,
+        method=load_optional(builder.sibling("_method")) or "__call__",
+        response_metrics=None if load_optional(metrics) is None else metrics,
+    )
+    target.application(space.candidates[0])
+    return Declared(target, request, space)
+
+
+def _call(reference: Reference, what: str) -> Any:  # noqa: ANN401 - whatever the user returns
+    make = load_optional(reference)
+    if make is None:
+        raise InputError(f"define {reference.name}() beside the builder: {what}")
+    try:
+        return make()
+    except InputError:
+        raise
+    except Exception as error:  # the user's function may raise anything
+        raise InputError(f"{reference.spec}() failed: {one_line(error)}") from error

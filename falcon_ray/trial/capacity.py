@@ -1,0 +1,132 @@
+"""The highest load that a deployment serves under a latency limit, found with few loads.
+
+A deployment is expensive and one more load on it is cheap, so the rate is bracketed and
+bisected inside a single deployment. The search says which rate to offer next. It does not know
+how the load is made, how long it lasts, or how the verdict was reached.
+"""
+
+import math
+from dataclasses import dataclass
+
+from falcon_ray.errors import InputError
+from falcon_ray.space.objective import Slo
+from falcon_ray.trial.statistics import SloVerdict, requests_to_certify
+
+DESCENT = (0.7, 0.35, 0.105, 0.05)
+"""Shares of saturation to offer until one is met. The steps are as long as eight points allow:
+from any of them, what is left suffices to bisect down to 5 %. The last is the lightest load."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPoint:
+    """One offered rate, what the SLO's verdict on it was, and the SLO's percentile there."""
+
+    rate_rps: float
+    verdict: SloVerdict
+    latency_ms: float
+
+
+class CapacitySearch:
+    """Descends from 70 % of saturation until a rate is met, then bisects above it.
+
+    Rates are halved by ratio, as the resolution is relative. Only a MET verdict is proof;
+    UNDECIDED sends the search down just as VIOLATED does. Saturation itself is taken as not
+    met: there a queue of random arrivals grows without bound.
+
+    Usage: while `next_rate()` is a rate, offer it and `record` the verdict on it.
+    """
+
+    def __init__(
+        self, saturation_rps: float, *, max_points: int = 8, resolution: float = 0.05
+    ) -> None:
+        """Start a search that has offered nothing yet.
+
+        Args:
+            saturation_rps: Closed-loop throughput, positive; the capacity lies below it.
+            max_points: Rates to offer at most, positive. Six reach the default resolution
+                where the capacity is above 35 % of saturation, eight where it is above 5 %.
+            resolution: Stop when the lowest rate not met is within this share of the highest
+                rate met; positive.
+
+        Raises:
+            InputError: An argument is out of range.
+        """
+        if not (math.isfinite(saturation_rps) and saturation_rps > 0):
+            raise InputError(f"saturation_rps must be positive, got {saturation_rps!r}")
+        if max_points < 1:
+            raise InputError(f"max_points must be at least 1, got {max_points!r}")
+        if not resolution > 0:
+            raise InputError(f"resolution must be positive, got {resolution!r}")
+        self._saturation_rps = saturation_rps
+        self._max_points = max_points
+        self._resolution = resolution
+        self._points: list[LoadPoint] = []
+
+    @property
+    def points(self) -> tuple[LoadPoint, ...]:
+        """What was recorded, in order."""
+        return tuple(self._points)
+
+    @property
+    def capacity_rps(self) -> float | None:
+        """The highest rate that was certified, or None while none was."""
+        return max(
+            (p.rate_rps for p in self._points if p.verdict is SloVerdict.MET), default=None
+        )
+
+    @property
+    def floor_latency_ms(self) -> float | None:
+        """The SLO's percentile at the lightest load offered, or None before the first."""
+        if not self._points:
+            return None
+        return min(self._points, key=lambda point: point.rate_rps).latency_ms
+
+    def next_rate(self) -> float | None:
+        """The rate to offer next, in requests per second, or None when the search is over."""
+        if len(self._points) >= self._max_points:
+            return None
+        met_rps = self.capacity_rps
+        if met_rps is None:
+            lightest_rps = min((p.rate_rps for p in self._points), default=math.inf)
+            lighter = (share * self._saturation_rps for share in DESCENT)
+            return next((rate for rate in lighter if rate < lightest_rps), None)
+        not_met_rps = [p.rate_rps for p in self._points if p.rate_rps > met_rps]
+        too_high_rps = min([self._saturation_rps, *not_met_rps])
+        if too_high_rps <= met_rps * (1 + self._resolution):
+            return None
+        return math.sqrt(met_rps * too_high_rps)
+
+    def record(
+        self, rate_rps: float, verdict: SloVerdict, latency_percentile_ms: float
+    ) -> None:
+        """Take note of what an offered rate did.
+
+        Args:
+            rate_rps: The rate that `next_rate` gave.
+            verdict: On the requests of this load alone.
+            latency_percentile_ms: The SLO's percentile of their latencies; infinite where no
+                request succeeded.
+
+        Raises:
+            ValueError: The rate is not positive and finite, or the latency not positive.
+        """
+        if not (math.isfinite(rate_rps) and rate_rps > 0):
+            raise ValueError(f"rate_rps must be positive and finite, got {rate_rps!r}")
+        if not latency_percentile_ms > 0:
+            raise ValueError(
+                f"latency_percentile_ms must be positive, got {latency_percentile_ms!r}"
+            )
+        self._points.append(
+            LoadPoint(rate_rps=rate_rps, verdict=verdict, latency_ms=latency_percentile_ms)
+        )
+
+
+def seconds_to_certify(rate_rps: float, slo: Slo, *, confidence: float = 0.95) -> float:
+    """Shortest load at a rate that can certify an SLO, no request over the limit.
+
+    Raises:
+        ValueError: The rate is not positive.
+    """
+    if not rate_rps > 0:
+        raise ValueError(f"rate_rps must be positive, got {rate_rps!r}")
+    return requests_to_certify(slo.latency_percentile, confidence) / rate_rps

@@ -1,0 +1,123 @@
+"""What a trial needs from the world: something that serves, something that loads, something that
+watches. The recipe knows only these; Ray stands behind them in production and forty-line fakes
+in the tests.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from falcon_ray.space.configuration import Configuration, FloatArray
+from falcon_ray.trial.requests import RequestLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointFacts:
+    """What only the deployment itself can tell.
+
+    Attributes:
+        service_time_ms: Median time of a full batch, None where unknown.
+        output_error: Largest relative output difference from float32, None where unknown.
+        enforcement: How each limit was enforced.
+        environment: Device, versions and the like.
+    """
+
+    service_time_ms: float | None = None
+    output_error: float | None = None
+    enforcement: Mapping[str, str] = field(default_factory=dict[str, str])
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Endpoint(Protocol):
+    """A live deployment that answers requests."""
+
+    @property
+    def concurrency(self) -> int:
+        """Requests in flight that keep every replica's queue full."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Requests that complete together; 1 where the target does not batch."""
+        ...
+
+    def replicas(self) -> frozenset[str]:
+        """Identities of the replicas that serve now; a replacement has a new one."""
+        ...
+
+    def facts(self) -> EndpointFacts:
+        """What the deployment tells about itself."""
+        ...
+
+    def model_rps(self, seconds: float) -> float | None:
+        """Requests per second of the model behind its batching queue, without Serve's path.
+
+        All replicas together, loaded for about `seconds`; None where the target cannot say.
+        """
+        ...
+
+
+class ServingBackend(Protocol):
+    """Deploys a configuration."""
+
+    def deploy(self, configuration: Configuration) -> AbstractContextManager[Endpoint]:
+        """Serve the target until the context exits.
+
+        Raises:
+            InfeasibleError: The configuration cannot be served: does not fit, crashes, hangs.
+            TrialFailedError: The infrastructure failed; the configuration may be fine.
+        """
+        ...
+
+
+class LoadSession(Protocol):
+    """Closed-loop load that goes on while the context is open."""
+
+    def run_for(self, seconds: float) -> RequestLog:
+        """Let the load go on for about that long; the requests completed since the last call."""
+        ...
+
+
+class LoadGenerator(Protocol):
+    """Sends requests to an endpoint and records each one."""
+
+    def closed_loop(self, endpoint: Endpoint, *, concurrency: int) -> AbstractContextManager[
+        LoadSession
+    ]:
+        """Keep `concurrency` requests in flight while the context is open."""
+        ...
+
+    def open_loop(self, endpoint: Endpoint, *, arrivals_s: FloatArray) -> RequestLog:
+        """Send one request at each intended time, whatever happened to the earlier ones.
+
+        Args:
+            endpoint: Where to send.
+            arrivals_s: Ascending seconds from the start of the load, shape (n,).
+        """
+        ...
+
+    def last_error(self) -> str:
+        """What the latest failed request said; empty when none failed."""
+        ...
+
+    def response_metrics(self) -> Mapping[str, float]:
+        """Means of the metrics that the target reads from its responses; often empty."""
+        ...
+
+
+class DeviceUsage(Protocol):
+    """What a watched endpoint used so far."""
+
+    @property
+    def memory_gib(self) -> float | None:
+        """Largest memory of one replica on its device; None where it cannot be seen."""
+        ...
+
+
+class DeviceMonitor(Protocol):
+    """Watches what a deployment uses."""
+
+    def watch(self, endpoint: Endpoint) -> AbstractContextManager[DeviceUsage]:
+        """Sample the endpoint's replicas until the context exits."""
+        ...

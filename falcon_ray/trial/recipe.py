@@ -1,0 +1,318 @@
+"""One trial: deploy, warm up, load, judge, tear down, and say in one observation how it went.
+
+The recipe knows the order of things and what each way of ending means. It does not know Ray,
+HTTP or NVML (`protocols`), nor when enough has been measured (`steady_state`, `capacity`).
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.objective import Slo
+from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
+from falcon_ray.trial.arrivals import poisson
+from falcon_ray.trial.capacity import CapacitySearch
+from falcon_ray.trial.protocols import (
+    DeviceMonitor,
+    Endpoint,
+    LoadGenerator,
+    LoadSession,
+    ServingBackend,
+)
+from falcon_ray.trial.requests import RequestLog
+from falcon_ray.trial.statistics import (
+    Estimate,
+    percentiles_ms,
+    requests_to_certify,
+    slo_verdict,
+    throughput,
+)
+from falcon_ray.trial.steady_state import (
+    PrecisionRule,
+    PrecisionVerdict,
+    WarmUpRule,
+    WarmUpVerdict,
+)
+
+logger = logging.getLogger(__name__)
+
+PATH_LIMITED_BELOW = 0.8
+"""Serve's path decides when it delivers less than this share of what the model could."""
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementPlan:
+    """How long and how exactly to measure; one plan serves a whole search.
+
+    Attributes:
+        warm_up: When the deployment counts as warm.
+        precision: When its throughput is known well enough.
+        poll_s: How often the rules are asked.
+        model_s: Seconds of load on the model's own queue.
+        slo: Latency limit to certify a rate under, or None for saturation throughput only.
+        max_load_points: Offered rates to try under the SLO.
+        load_point_max_s: Longest time at one offered rate.
+        max_error_rate: A configuration that fails more of its requests is infeasible.
+        max_output_error: One whose outputs differ more from float32 is refused; None accepts all.
+        max_attempts: How often a trial is tried when the infrastructure fails under it.
+        seed: Of the arrival times.
+    """
+
+    warm_up: WarmUpRule = WarmUpRule()
+    precision: PrecisionRule = PrecisionRule()
+    poll_s: float = 0.5
+    model_s: float = 2.0
+    slo: Slo | None = None
+    max_load_points: int = 6
+    load_point_max_s: float = 20.0
+    max_error_rate: float = 0.01
+    max_output_error: float | None = None
+    max_attempts: int = 3
+    seed: int = 0
+
+    def load_point_s(self, rate_rps: float) -> float:
+        """Seconds at one offered rate: twice what certifying without a violation needs."""
+        if self.slo is None:
+            return 0.0
+        needed = 2 * requests_to_certify(self.slo.latency_percentile)
+        return min(self.load_point_max_s, max(2.0, needed / rate_rps))
+
+
+@dataclass(frozen=True, slots=True)
+class _SloResult:
+    """What the load points under the SLO said."""
+
+    capacity_rps: float | None
+    floor_latency_ms: float | None
+    operating_point: RequestLog
+
+
+class TrialRecipe:
+    """Runs trials on a backend, one after the other.
+
+    Args:
+        backend: Deploys.
+        load: Sends requests.
+        monitor: Watches memory.
+        plan: How long and how exactly.
+        clock: Monotonic seconds.
+        on_phase: Told what is going on, for progress displays.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: ServingBackend,
+        load: LoadGenerator,
+        monitor: DeviceMonitor,
+        plan: MeasurementPlan,
+        clock: Callable[[], float],
+        on_phase: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._backend = backend
+        self._load = load
+        self._monitor = monitor
+        self._plan = plan
+        self._clock = clock
+        self._on_phase = on_phase
+
+    def run(self, configuration: Configuration) -> Observation:
+        """One observation; tried again, within bounds, when the infrastructure fails."""
+        attempt = 1
+        while True:
+            observation = replace(self._attempt(configuration), attempts=attempt)
+            if observation.status is not TrialStatus.FAILED or attempt >= self._plan.max_attempts:
+                return observation
+            logger.warning("%s: %s; trying again", configuration, observation.reason)
+            attempt += 1
+
+    def _attempt(self, configuration: Configuration) -> Observation:
+        marks = _Marks(self._clock)
+        measurement: Measurement | None = None
+        status, reason = TrialStatus.MEASURED, ""
+        self._on_phase("deploying")
+        try:
+            with self._backend.deploy(configuration) as endpoint:
+                marks.deployed()
+                measurement = self._measure(endpoint, marks)
+                marks.measured()
+                self._on_phase("removing")
+        except InfeasibleError as error:
+            status, reason = TrialStatus.INFEASIBLE, str(error)
+        except TrialFailedError as error:
+            status, reason = TrialStatus.FAILED, str(error)
+        if status is not TrialStatus.MEASURED:
+            measurement = None
+        return Observation(
+            configuration=configuration,
+            status=status,
+            measurement=measurement,
+            reason=reason,
+            times=marks.times(),
+        )
+
+    def _measure(self, endpoint: Endpoint, marks: "_Marks") -> Measurement:
+        plan = self._plan
+        before = endpoint.replicas()
+        facts = endpoint.facts()
+        if (
+            plan.max_output_error is not None
+            and facts.output_error is not None
+            and not facts.output_error <= plan.max_output_error
+        ):
+            raise InfeasibleError(
+                f"output differs from float32 by {facts.output_error:.2g}, more than "
+                f"--max-output-error {plan.max_output_error:g}"
+            )
+        with self._monitor.watch(endpoint) as usage:
+            with self._load.closed_loop(endpoint, concurrency=endpoint.concurrency) as session:
+                self._on_phase("warming up")
+                self._warm_up(session, endpoint, before)
+                marks.warm()
+                self._on_phase("measuring")
+                saturated = self._saturate(session, endpoint, before)
+            model_rps = endpoint.model_rps(plan.model_s)
+            rate = throughput(saturated.done_s[saturated.ok], granularity=endpoint.batch_size)
+            if rate is None:
+                raise InfeasibleError(
+                    f"only {saturated.n} requests completed in "
+                    f"{plan.precision.max_s:g} s: too slow to measure"
+                )
+            under_slo = self._under_slo(endpoint, rate, before)
+            # Again after the load: the service time is that of the measured batches.
+            facts = endpoint.facts()
+            self._check_replicas(endpoint, before)
+            memory_gib = usage.memory_gib
+        log = saturated if under_slo is None else under_slo.operating_point
+        levels = percentiles_ms(log.latency_ms[log.ok], PERCENTILES)
+        return Measurement(
+            saturation_rps=rate.mean,
+            saturation_rps_ci_low=rate.ci_low,
+            saturation_rps_ci_high=rate.ci_high,
+            service_time_ms=facts.service_time_ms,
+            model_rps=model_rps,
+            capacity_rps=None if under_slo is None else under_slo.capacity_rps,
+            floor_latency_ms=None if under_slo is None else under_slo.floor_latency_ms,
+            latency_p50_ms=levels[0],
+            latency_p90_ms=levels[1],
+            latency_p95_ms=levels[2],
+            latency_p99_ms=levels[3],
+            latency_p999_ms=levels[4],
+            n_requests=log.n,
+            error_rate=saturated.error_rate,
+            memory_gib=memory_gib,
+            output_error=facts.output_error,
+            path_limited=model_rps is not None and rate.mean < PATH_LIMITED_BELOW * model_rps,
+            enforcement=facts.enforcement,
+            environment=facts.environment,
+            extra=self._load.response_metrics(),
+        )
+
+    def _warm_up(self, session: LoadSession, endpoint: Endpoint, before: frozenset[str]) -> None:
+        log, start = RequestLog.empty(), self._clock()
+        while True:
+            log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
+            self._check_errors(log, endpoint, before)
+            verdict = self._plan.warm_up.judge(
+                log, elapsed_s=self._clock() - start, granularity=endpoint.batch_size
+            )
+            if verdict is not WarmUpVerdict.KEEP_WARMING:
+                return
+
+    def _saturate(
+        self, session: LoadSession, endpoint: Endpoint, before: frozenset[str]
+    ) -> RequestLog:
+        log, start = RequestLog.empty(), self._clock()
+        while True:
+            log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
+            self._check_errors(log, endpoint, before)
+            verdict = self._plan.precision.judge(
+                log, elapsed_s=self._clock() - start, granularity=endpoint.batch_size
+            )
+            if verdict is not PrecisionVerdict.KEEP_MEASURING:
+                return log
+
+    def _under_slo(
+        self, endpoint: Endpoint, rate: Estimate, before: frozenset[str]
+    ) -> _SloResult | None:
+        """Bracket and bisect the offered rate inside this deployment."""
+        plan, slo = self._plan, self._plan.slo
+        if slo is None:
+            return None
+        search = CapacitySearch(rate.mean, max_points=plan.max_load_points)
+        rng = np.random.default_rng(plan.seed)
+        logs: dict[float, RequestLog] = {}
+        while (offered_rps := search.next_rate()) is not None:
+            self._on_phase(f"offering {offered_rps:.0f}/s")
+            arrivals_s = poisson(offered_rps, plan.load_point_s(offered_rps), rng)
+            log = self._load.open_loop(endpoint, arrivals_s=arrivals_s)
+            self._check_replicas(endpoint, before)
+            verdict = slo_verdict(log.latency_ms, log.ok, slo)
+            # A failed request is slower than any limit, also in the percentile.
+            latency_ms = np.where(log.ok, log.latency_ms, math.inf)
+            search.record(
+                offered_rps, verdict, float(np.percentile(latency_ms, slo.latency_percentile))
+            )
+            logs[offered_rps] = log
+        point = search.capacity_rps if search.capacity_rps is not None else min(logs)
+        return _SloResult(search.capacity_rps, search.floor_latency_ms, logs[point])
+
+    def _check_errors(self, log: RequestLog, endpoint: Endpoint, before: frozenset[str]) -> None:
+        if log.n == 0 or log.error_rate <= self._plan.max_error_rate:
+            return
+        self._check_replicas(endpoint, before)
+        raise InfeasibleError(
+            f"{log.error_rate:.0%} of {log.n} requests failed: {self._load.last_error()}"
+        )
+
+    def _check_replicas(self, endpoint: Endpoint, before: frozenset[str]) -> None:
+        """A replaced replica makes the numbers worthless, though every request may succeed."""
+        now = endpoint.replicas()
+        if now != before:
+            raise TrialFailedError(
+                f"a replica died and was replaced during the trial ({_names(before)} became "
+                f"{_names(now)})"
+            )
+
+
+class _Marks:
+    """Stopwatch over the phases of one attempt; phases never reached took no time."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._deployed: float | None = None
+        self._warm: float | None = None
+        self._measured: float | None = None
+
+    def deployed(self) -> None:
+        self._deployed = self._clock()
+
+    def warm(self) -> None:
+        self._warm = self._clock()
+
+    def measured(self) -> None:
+        self._measured = self._clock()
+
+    def times(self) -> TrialTimes:
+        end = self._clock()
+        deployed = end if self._deployed is None else self._deployed
+        warm = deployed if self._warm is None else self._warm
+        measured = warm if self._measured is None else self._measured
+        return TrialTimes(
+            deploy_s=deployed - self._start,
+            warm_up_s=warm - deployed,
+            measure_s=measured - warm,
+            teardown_s=end - measured if self._deployed is not None else 0.0,
+        )
+
+
+def _names(replicas: frozenset[str]) -> str:
+    return ", ".join(sorted(replicas)) or "none"
