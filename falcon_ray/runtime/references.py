@@ -112,7 +112,7 @@ def _import(module_name: str) -> ModuleType:
         raise InputError(f"no module named {missing!r}: {advice}") from error
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - the user's module may raise anything
+    except Exception as error:
         raise InputError(f"importing {module_name} failed: {_one_line(error)}") from error
 
 

@@ -45,7 +45,7 @@ def start_serve() -> None:
 
 def deploy(app: serve.Application, name: str) -> None:
     """Hand an application to the controller and return at once."""
-    serve.api._run(  # pyright: ignore[reportPrivateUsage]
+    serve.api._run(  # noqa: SLF001 - see the module's header
         app, name=name, route_prefix=None, _blocking=False
     )
 

@@ -44,9 +44,10 @@ class AppEndpoint:
         return self.target.method
 
     @property
-    def batch_size(self) -> int:
-        """See `Endpoint.batch_size`."""
-        return batching(self.configuration).max_batch_size
+    def granularity(self) -> int:
+        """See `Endpoint.granularity`."""
+        n_replicas = self.configuration.count("replicas", 1)
+        return n_replicas * batching(self.configuration).max_batch_size
 
     @property
     def concurrency(self) -> int:

@@ -42,6 +42,15 @@ class Target(Protocol):
         """A function from one response to numbers by metric name, or None."""
         ...
 
+    @property
+    def import_path(self) -> str:
+        """What a Serve config file imports to build the application."""
+        ...
+
+    def arguments(self) -> dict[str, Any]:
+        """What it is called with beside `configuration`, as plain values."""
+        ...
+
     def application(self, configuration: Configuration) -> serve.Application:
         """The application in this configuration.
 
@@ -65,24 +74,31 @@ class ModelTarget:
         """The factory's name."""
         return self.model.factory.name
 
-    def arguments(self, configuration: Configuration) -> dict[str, Any]:
-        """Arguments of the application as plain values, defaults left out."""
-        arguments = TorchAppArguments(
-            model=self.model.factory.spec,
-            configuration=dict(configuration),
-            seed=self.model.seed,
-            input_shape=None if self.model.input_shape is None else list(self.model.input_shape),
-            input_dtype=self.model.input_dtype,
-            search_path=self.model.factory.search_path,
-        )
-        return arguments.model_dump(exclude_defaults=True)
+    @property
+    def import_path(self) -> str:
+        """See `Target.import_path`."""
+        return "falcon_ray.runtime.torch_app:build"
+
+    def arguments(self) -> dict[str, Any]:
+        """See `Target.arguments`."""
+        shape = self.model.input_shape
+        return {
+            "model": self.model.factory.spec,
+            "seed": self.model.seed,
+            **({} if shape is None else {"input_shape": list(shape)}),
+            **({} if shape is None else {"input_dtype": self.model.input_dtype}),
+            **_search_path(self.model.factory),
+        }
 
     def application(self, configuration: Configuration) -> serve.Application:
         """See `Target.application`."""
-        arguments = TorchAppArguments(
-            **self.arguments(configuration), graceful_shutdown_s=TRIAL_SHUTDOWN_S
+        return build(
+            TorchAppArguments(
+                **self.arguments(),
+                configuration=dict(configuration),
+                graceful_shutdown_s=TRIAL_SHUTDOWN_S,
+            )
         )
-        return build(arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,15 @@ class AppTarget:
     def name(self) -> str:
         """The builder's name."""
         return self.builder.name
+
+    @property
+    def import_path(self) -> str:
+        """See `Target.import_path`."""
+        return "falcon_ray.runtime.app_builder:build"
+
+    def arguments(self) -> dict[str, Any]:
+        """See `Target.arguments`."""
+        return {"builder": self.builder.spec, **_search_path(self.builder)}
 
     def application(self, configuration: Configuration) -> serve.Application:
         """See `Target.application`."""
@@ -156,6 +181,10 @@ def declared_app(builder: Reference) -> Declared:
     )
     target.application(space.candidates[0])
     return Declared(target, request, space)
+
+
+def _search_path(reference: Reference) -> dict[str, str]:
+    return {"search_path": reference.search_path} if reference.search_path else {}
 
 
 def _call(reference: Reference, what: str) -> Any:  # noqa: ANN401 - whatever the user returns

@@ -71,7 +71,9 @@ def build(args: TorchAppArguments) -> serve.Application:
     """The application of one model in one configuration."""
     configuration = Configuration(args.configuration)
     queue = batching(configuration)
-    return TorchReplica.options(
+    return serve.deployment(
+        TorchReplica,
+        name="TorchReplica",
         num_replicas=configuration.count("replicas", 1),
         ray_actor_options=actor_options(configuration),
         # One batch executes while the next one forms: fewer would leave batches half empty.
@@ -82,7 +84,6 @@ def build(args: TorchAppArguments) -> serve.Application:
     ).bind(args.reference(), dict(args.configuration))
 
 
-@serve.deployment
 class TorchReplica:
     """One copy of the model.
 
@@ -237,9 +238,7 @@ class TorchReplica:
             raise ValueError(f"the model takes {len(self._example)} inputs, got {len(parts)}")
         return tuple(
             _array(part, like=example, name=name)
-            for part, example, name in zip(
-                parts, self._example, self._input_names(), strict=True
-            )
+            for part, example, name in zip(parts, self._example, self._input_names(), strict=True)
         )
 
 

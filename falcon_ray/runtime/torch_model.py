@@ -141,9 +141,7 @@ def forward(
 def stack(samples: Sequence[Sample], names: tuple[str, ...]) -> ExampleInputs:
     """A batch from samples of equal shapes."""
     columns = zip(*samples, strict=True)
-    return ExampleInputs(
-        tuple(torch.from_numpy(np.stack(column)) for column in columns), names
-    )
+    return ExampleInputs(tuple(torch.from_numpy(np.stack(column)) for column in columns), names)
 
 
 def check_model(reference: ModelReference) -> tuple[ExampleInputs, tuple[Tensor, ...]]:

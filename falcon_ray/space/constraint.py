@@ -1,8 +1,8 @@
 """Constraints between dimensions, written as expressions such as `cpu_cores * replicas <= 8`.
 
 Expressions come from files and command lines, so they are evaluated by `simpleeval`, without
-functions and attributes: they cannot reach Python. A constraint is evaluated once per combination of the dimensions that
-it names, not once per configuration.
+functions and attributes: they cannot reach Python. A constraint is evaluated once per
+combination of the dimensions that it names, not once per configuration.
 """
 
 import ast
@@ -60,13 +60,14 @@ class Constraint:
                 that do not compare).
         """
         try:
-            verdict: object = simpleeval.simple_eval(  # pyright: ignore[reportUnknownMemberType]
-                self.expression,
-                names={name: values[name] for name in self.names},
-                functions={},
-                allowed_attrs={},
+            return bool(
+                simpleeval.simple_eval(  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+                    self.expression,
+                    names={name: values[name] for name in self.names},
+                    functions={},
+                    allowed_attrs={},
+                )
             )
-            return bool(verdict)
         except (
             simpleeval.InvalidExpression,
             ArithmeticError,

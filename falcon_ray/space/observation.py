@@ -30,8 +30,8 @@ class Measurement:
 
     Attributes:
         saturation_rps: Requests per second in closed loop with every replica's queue full.
-        saturation_rps_ci_low: Lower end of its 95 % confidence interval.
-        saturation_rps_ci_high: Upper end.
+        saturation_rps_ci_low: Lower end of its 95 % confidence interval, None where unknown.
+        saturation_rps_ci_high: Upper end, likewise.
         service_time_ms: Median time of a full batch inside a replica, or None when the target
             does not report it or no batch was full.
         model_rps: What the model delivers behind its batching queue without Serve's path,
@@ -59,18 +59,18 @@ class Measurement:
     """
 
     saturation_rps: float
-    saturation_rps_ci_low: float
-    saturation_rps_ci_high: float
+    saturation_rps_ci_low: float | None = None
+    saturation_rps_ci_high: float | None = None
     service_time_ms: float | None = None
     model_rps: float | None = None
     capacity_rps: float | None = None
     floor_latency_ms: float | None = None
-    latency_p50_ms: float
-    latency_p90_ms: float
-    latency_p95_ms: float
-    latency_p99_ms: float
-    latency_p999_ms: float
-    n_requests: int
+    latency_p50_ms: float | None = None
+    latency_p90_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+    latency_p999_ms: float | None = None
+    n_requests: int = 0
     error_rate: float = 0.0
     memory_gib: float | None = None
     output_error: float | None = None
@@ -83,7 +83,9 @@ class Measurement:
     def __post_init__(self) -> None:
         for name in ("saturation_rps", "latency_p50_ms", "latency_p99_ms"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if value is None and name != "saturation_rps":
+                continue
+            if value is None or not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be a positive finite number, got {value!r}")
         if not 0 <= self.error_rate <= 1:
             raise InputError(f"error_rate must lie in [0, 1], got {self.error_rate!r}")
@@ -140,10 +142,13 @@ class Observation:
     attempts: int = 1
 
     def __post_init__(self) -> None:
-        if (self.measurement is not None) != (self.status is TrialStatus.MEASURED):
-            raise InputError(f"a {self.status.value} trial must have a measurement iff measured")
-        if self.measurement is None and not self.reason:
-            raise InputError(f"a {self.status.value} trial must say why")
+        measured = self.status is TrialStatus.MEASURED
+        if measured and self.measurement is None:
+            raise InputError("a trial that ended as measured needs its measurement")
+        if not measured and self.measurement is not None:
+            raise InputError(f"a trial that ended as {self.status.value} has no measurement")
+        if not measured and not self.reason:
+            raise InputError(f"a trial that ended as {self.status.value} must say why")
 
     def to_json(self) -> dict[str, Any]:
         """The observation as plain JSON values."""

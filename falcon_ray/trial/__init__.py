@@ -1,0 +1,1 @@
+"""One trial deployment: load, statistics, verdicts, and the order in which they happen."""

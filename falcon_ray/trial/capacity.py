@@ -29,9 +29,9 @@ class LoadPoint:
 class CapacitySearch:
     """Descends from 70 % of saturation until a rate is met, then bisects above it.
 
-    Rates are halved by ratio, as the resolution is relative. Only a MET verdict is proof;
-    UNDECIDED sends the search down just as VIOLATED does. Saturation itself is taken as not
-    met: there a queue of random arrivals grows without bound.
+    A bracket is split at its geometric mean, as the resolution is relative. Only a MET verdict
+    is proof; UNDECIDED sends the search down just as VIOLATED does. Saturation itself is taken
+    as not met: there a queue of random arrivals grows without bound.
 
     Usage: while `next_rate()` is a rate, offer it and `record` the verdict on it.
     """
@@ -70,9 +70,7 @@ class CapacitySearch:
     @property
     def capacity_rps(self) -> float | None:
         """The highest rate that was certified, or None while none was."""
-        return max(
-            (p.rate_rps for p in self._points if p.verdict is SloVerdict.MET), default=None
-        )
+        return max((p.rate_rps for p in self._points if p.verdict is SloVerdict.MET), default=None)
 
     @property
     def floor_latency_ms(self) -> float | None:
@@ -96,9 +94,7 @@ class CapacitySearch:
             return None
         return math.sqrt(met_rps * too_high_rps)
 
-    def record(
-        self, rate_rps: float, verdict: SloVerdict, latency_percentile_ms: float
-    ) -> None:
+    def record(self, rate_rps: float, verdict: SloVerdict, latency_percentile_ms: float) -> None:
         """Take note of what an offered rate did.
 
         Args:

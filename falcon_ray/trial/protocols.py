@@ -1,6 +1,6 @@
-"""What a trial needs from the world: something that serves, something that loads, something that
-watches. The recipe knows only these; Ray stands behind them in production and forty-line fakes
-in the tests.
+"""What a trial needs from the world: to serve, to load, and to watch.
+
+The recipe knows only these; Ray stands behind them in production, and short fakes in tests.
 """
 
 from collections.abc import Mapping
@@ -38,8 +38,8 @@ class Endpoint(Protocol):
         ...
 
     @property
-    def batch_size(self) -> int:
-        """Requests that complete together; 1 where the target does not batch."""
+    def granularity(self) -> int:
+        """Requests of one round: a full batch of every replica; 1 where nothing is batched."""
         ...
 
     def replicas(self) -> frozenset[str]:
@@ -82,9 +82,9 @@ class LoadSession(Protocol):
 class LoadGenerator(Protocol):
     """Sends requests to an endpoint and records each one."""
 
-    def closed_loop(self, endpoint: Endpoint, *, concurrency: int) -> AbstractContextManager[
-        LoadSession
-    ]:
+    def closed_loop(
+        self, endpoint: Endpoint, *, concurrency: int
+    ) -> AbstractContextManager[LoadSession]:
         """Keep `concurrency` requests in flight while the context is open."""
         ...
 

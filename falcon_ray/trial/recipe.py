@@ -7,7 +7,7 @@ HTTP or NVML (`protocols`), nor when enough has been measured (`steady_state`, `
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -44,7 +44,11 @@ logger = logging.getLogger(__name__)
 PATH_LIMITED_BELOW = 0.8
 """Serve's path decides when it delivers less than this share of what the model could."""
 
-PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+LOAD_POINT_FACTOR = 4
+"""Requests at one offered rate, in multiples of the fewest that can certify the SLO."""
+
+CAPACITY_STEP = 0.05
+"""How near the lowest rate not certified comes to the highest that was, as a share of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +69,27 @@ class MeasurementPlan:
         seed: Of the arrival times.
     """
 
-    warm_up: WarmUpRule = WarmUpRule()
-    precision: PrecisionRule = PrecisionRule()
+    warm_up: WarmUpRule = field(default_factory=WarmUpRule)
+    precision: PrecisionRule = field(default_factory=PrecisionRule)
     poll_s: float = 0.5
     model_s: float = 2.0
     slo: Slo | None = None
-    max_load_points: int = 6
-    load_point_max_s: float = 20.0
+    max_load_points: int = 8
+    load_point_max_s: float = 30.0
     max_error_rate: float = 0.01
     max_output_error: float | None = None
     max_attempts: int = 3
     seed: int = 0
 
     def load_point_s(self, rate_rps: float) -> float:
-        """Seconds at one offered rate: twice what certifying without a violation needs."""
+        """Seconds at one offered rate; 0 without an SLO.
+
+        Certifying takes `requests_to_certify` requests when none is over the limit, and many
+        more near the capacity, where some are: four times as many are offered.
+        """
         if self.slo is None:
             return 0.0
-        needed = 2 * requests_to_certify(self.slo.latency_percentile)
+        needed = LOAD_POINT_FACTOR * requests_to_certify(self.slo.latency_percentile)
         return min(self.load_point_max_s, max(2.0, needed / rate_rps))
 
 
@@ -179,7 +187,7 @@ class TrialRecipe:
                 self._on_phase("measuring")
                 saturated = self._saturate(session, endpoint, before)
             model_rps = endpoint.model_rps(plan.model_s)
-            rate = throughput(saturated.done_s[saturated.ok], granularity=endpoint.batch_size)
+            rate = throughput(saturated.done_s[saturated.ok], granularity=endpoint.granularity)
             if rate is None:
                 raise InfeasibleError(
                     f"only {saturated.n} requests completed in "
@@ -191,7 +199,7 @@ class TrialRecipe:
             self._check_replicas(endpoint, before)
             memory_gib = usage.memory_gib
         log = saturated if under_slo is None else under_slo.operating_point
-        levels = percentiles_ms(log.latency_ms[log.ok], PERCENTILES)
+        levels = percentiles_ms(log.latency_ms[log.ok])
         return Measurement(
             saturation_rps=rate.mean,
             saturation_rps_ci_low=rate.ci_low,
@@ -221,7 +229,7 @@ class TrialRecipe:
             log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
             self._check_errors(log, endpoint, before)
             verdict = self._plan.warm_up.judge(
-                log, elapsed_s=self._clock() - start, granularity=endpoint.batch_size
+                log, elapsed_s=self._clock() - start, granularity=endpoint.granularity
             )
             if verdict is not WarmUpVerdict.KEEP_WARMING:
                 return
@@ -234,7 +242,7 @@ class TrialRecipe:
             log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
             self._check_errors(log, endpoint, before)
             verdict = self._plan.precision.judge(
-                log, elapsed_s=self._clock() - start, granularity=endpoint.batch_size
+                log, elapsed_s=self._clock() - start, granularity=endpoint.granularity
             )
             if verdict is not PrecisionVerdict.KEEP_MEASURING:
                 return log
@@ -246,7 +254,9 @@ class TrialRecipe:
         plan, slo = self._plan, self._plan.slo
         if slo is None:
             return None
-        search = CapacitySearch(rate.mean, max_points=plan.max_load_points)
+        search = CapacitySearch(
+            rate.mean, max_points=plan.max_load_points, resolution=CAPACITY_STEP
+        )
         rng = np.random.default_rng(plan.seed)
         logs: dict[float, RequestLog] = {}
         while (offered_rps := search.next_rate()) is not None:
@@ -258,7 +268,7 @@ class TrialRecipe:
             # A failed request is slower than any limit, also in the percentile.
             latency_ms = np.where(log.ok, log.latency_ms, math.inf)
             search.record(
-                offered_rps, verdict, float(np.percentile(latency_ms, slo.latency_percentile))
+                offered_rps, verdict, percentiles_ms(latency_ms, (slo.latency_percentile,))[0]
             )
             logs[offered_rps] = log
         point = search.capacity_rps if search.capacity_rps is not None else min(logs)

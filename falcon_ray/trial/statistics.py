@@ -3,8 +3,8 @@
 Everything here is a pure function of arrays. It does not know who sent the requests, when to
 stop measuring, or what a configuration is.
 
-Two facts shape it. A batch completes at once, so completions come in clumps. And a latency
-limit is certified by counting requests over it, not by comparing a percentile's estimate.
+Two facts shape it. A batch completes at once, so completions come in clumps; and a latency
+limit is certified by counting the requests over it, not by comparing a percentile's estimate.
 """
 
 import math
@@ -91,13 +91,14 @@ def throughput(
     The rate is whole groups over the time between the centres of the first and the last: no
     window's edge cuts a batch. The interval comes from batch means (Law, Simulation Modeling
     and Analysis, 2015, sec. 9.5.3) over at most 16 blocks of whole groups, and widens with the
-    lag-1 correlation r between blocks by sqrt((1 + r) / (1 - r)) (Tafazzoli et al., Skart,
-    2011, eq. 9). A centred interval for the time becomes one for the rate by inversion.
+    lag-1 correlation r between blocks by sqrt((1 + r) / (1 - r)), the autoregressive
+    correction of Skart (Tafazzoli et al., 2011). An interval for the time that the groups
+    took becomes one for the rate by inversion.
 
     Args:
         done_s: Completion times of the requests that succeeded, shape (n,), any order.
         granularity: Completions of one whole round: the batch size times the replicas. Too
-            small a value overstates the rate by up to half a round over the sample.
+            small a value overstates the rate by up to one round over the whole sample.
         confidence: Probability that the interval covers the true rate, in (0, 1).
 
     Returns:
@@ -133,22 +134,28 @@ def throughput(
 
 def percentiles_ms(
     latency_ms: FloatArray, percentiles: Sequence[float] = PERCENTILES
-) -> FloatArray:
+) -> tuple[float, ...]:
     """Nearest-rank percentiles: each is a latency that was measured, never an interpolation.
 
     Args:
-        latency_ms: Pooled latencies, shape (n,), n at least 1.
-        percentiles: In [0, 100], shape (k,).
+        latency_ms: Pooled latencies, shape (n,), n at least 1; infinite ones are allowed and
+            stand for requests without an answer.
+        percentiles: Each in (0, 100].
 
     Returns:
-        Shape (k,), in the order of `percentiles`.
+        For each percentile p, the smallest latency that at least p % of all do not exceed.
 
     Raises:
-        ValueError: There are no latencies.
+        ValueError: There are no latencies, or a percentile is out of range.
     """
     if latency_ms.size == 0:
         raise ValueError("percentiles need at least one latency; measure for longer")
-    return np.asarray(np.percentile(latency_ms, percentiles, method="inverted_cdf"))
+    if not all(0 < each <= 100 for each in percentiles):
+        raise ValueError(f"percentiles must lie in (0, 100], got {tuple(percentiles)!r}")
+    ordered = np.sort(latency_ms)
+    # Dividing last keeps 99.9 % of 1000 at 999; np.percentile divides first and lands above it.
+    ranks = [math.ceil(each * ordered.size / 100) for each in percentiles]
+    return tuple(float(ordered[max(rank, 1) - 1]) for rank in ranks)
 
 
 def slo_verdict(
@@ -196,11 +203,11 @@ def requests_to_certify(percentile: float, confidence: float = 0.95) -> int:
 
 
 def trend_is_significant(values: FloatArray, significance: float = 0.05) -> bool:
-    """Whether values rise or fall with their order; Mann (1945), two-sided.
+    """Whether values rise or fall with their order, by Mann's (1945) test, two-sided.
 
     Args:
         values: In order of time, shape (n,). Fewer than 5 are never significant at 0.05.
-        significance: Chance of seeing a trend in independent values without one.
+        significance: Chance of seeing a trend in independent values without one, in (0, 1).
     """
     if values.size < 2 or np.all(values == values[0]):
         return False

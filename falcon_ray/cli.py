@@ -1,0 +1,211 @@
+"""The command line: `falcon-ray search`, `report` and `export`.
+
+Commands import what they need when they run, so that `--help` loads neither Ray nor torch.
+Exit codes: 0 done, 2 bad input, 3 nothing feasible, 4 cluster, 5 interrupted and resumable.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from falcon_ray.errors import FalconRayError, InputError
+
+FORMAT = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the result is printed on standard output.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="falcon-ray")
+def commands() -> None:
+    """Find the serving configuration that buys the most requests per dollar."""
+
+
+@commands.command()
+@click.argument("model", required=False)
+@click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="YAML file of flags.")
+@click.option("--app", help="Instead of MODEL: package.module:builder of a Serve application.")
+@click.option("--input-shape", help="Shape of one sample, e.g. 3,224,224.")
+@click.option("--input-dtype", help="Its dtype.  [default: float32]")
+@click.option(
+    "--search-space", multiple=True, metavar="NAME=V,V", help="Values of a dimension; repeatable."
+)
+@click.option(
+    "--space-constraints", multiple=True, metavar="EXPR", help="Condition on values; repeatable."
+)
+@click.option("--optimizer", help="bayesian or random.  [default: bayesian]")
+@click.option("--max-trials", type=int, help="Trial deployments.  [default: 6]")
+@click.option("--time-budget-s", type=float, help="No trial starts after so many seconds.")
+@click.option("--latency-budget-ms", type=float, help="Latency limit to certify a rate under.")
+@click.option(
+    "--latency-percentile", type=float, help="Percent of requests within it.  [default: 99]"
+)
+@click.option(
+    "--baseline", multiple=True, metavar="NAME=V", help="Your present configuration; repeatable."
+)
+@click.option("--confirm/--no-confirm", default=None, help="Measure best and baseline again.")
+@click.option("--usd-per-hour", type=float, help="Price of one CPU node of this cluster.")
+@click.option("--max-output-error", type=float, help="Refuse larger errors against float32.")
+@click.option("--warm-up-s", type=float, help="Longest warm-up of a trial.  [default: 4]")
+@click.option("--measure-s", type=float, help="Longest measurement of a trial.  [default: 8]")
+@click.option("--deploy-timeout-s", type=float, help="Longest start of a trial.  [default: 120]")
+@click.option("--seed", type=int, help="Makes the search repeatable.  [default: 0]")
+@click.option("--output-dir", help="Run directory.  [default: a new one under runs/]")
+@click.option("--resume", metavar="DIR", help="Go on with the search of a run directory.")
+@click.option("--address", help="Address of a Ray cluster.  [default: RAY_ADDRESS, else local]")
+@click.option("--dry-run", is_flag=True, help="Say what would be searched, and deploy nothing.")
+@FORMAT
+def search(
+    *,
+    file: Path | None,
+    dry_run: bool,
+    output_format: str,
+    **flags: Any,  # noqa: ANN401
+) -> None:
+    """Search for the best configuration of MODEL with real trial deployments.
+
+    MODEL is a reference model (mobilenet_v3, resnet50, bert_base), package.module:factory or
+    path/to/file.py:factory; the factory returns a torch.nn.Module, and beside it stands
+    <factory>_inputs(batch_size), or give --input-shape.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    values = _values(file, flags)
+    from falcon_ray.report.files import report_json
+    from falcon_ray.report.terminal import print_report
+    from falcon_ray.runtime import search_job
+    from falcon_ray.runtime.progress import RichDisplay
+
+    if dry_run:
+        lines = search_job.dry_run(values)
+        click.echo(json.dumps({"plan": lines}) if output_format == "json" else "\n".join(lines))
+        return
+    is_text = output_format == "text"
+    console = _console(stderr=not is_text)
+    result = search_job.search(values, RichDisplay(console))
+    if is_text:
+        console.print()
+        print_report(console, result.record)
+        _print_next(console, result.directory, exported=result.best is not None)
+    else:
+        click.echo(json.dumps(report_json(result.record)))
+    if result.nothing_feasible is not None:
+        raise result.nothing_feasible.error
+
+
+@commands.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@FORMAT
+def report(directory: Path, output_format: str) -> None:
+    """Print the report of the search in DIRECTORY, also of one that runs or was interrupted."""
+    from falcon_ray.report.files import report_json
+    from falcon_ray.report.record import read_search
+    from falcon_ray.report.terminal import print_report
+
+    record = read_search(directory)
+    if output_format == "json":
+        click.echo(json.dumps(report_json(record)))
+    else:
+        print_report(_console(), record)
+
+
+@commands.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file to write.  [default: serve.yaml in DIRECTORY]",
+)
+def export(directory: Path, output: Path | None) -> None:
+    """Write the recommendation of the search in DIRECTORY as a Ray Serve config file."""
+    from falcon_ray.report.record import read_search
+    from falcon_ray.report.result import SearchResult
+
+    result = SearchResult(directory, read_search(directory))
+    path = result.export(output or directory / "serve.yaml")
+    click.echo(f"wrote {path}; deploy it by: serve run {path}")
+
+
+def main() -> None:
+    """Run the command line; errors that falcon_ray can explain end in one line."""
+    try:
+        commands(standalone_mode=False)
+    except FalconRayError as error:
+        click.echo(f"falcon-ray: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("falcon-ray: interrupted before anything was deployed", err=True)
+        sys.exit(5)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def _print_next(console: Console, directory: Path, *, exported: bool) -> None:
+    console.print(f"Run directory: {directory} (report.json, trials.csv, journal.jsonl)")
+    if exported:
+        console.print(f"Deploy it:     cd {directory} && serve run serve.yaml")
+
+
+def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the request: those of the file, and on top of them the flags that were given."""
+    from falcon_ray.runtime.search_request import read_request_file
+
+    values = {} if file is None else read_request_file(file)
+    for name, value in flags.items():
+        if value is None or value == ():
+            continue
+        if name == "search_space":
+            values[name] = {key: text.split(",") for key, text in _pairs(name, value)}
+            values[name] = {key: [_scalar(t) for t in texts] for key, texts in values[name].items()}
+        elif name == "baseline":
+            values[name] = {key: _scalar(text) for key, text in _pairs(name, value)}
+        elif name == "input_shape":
+            values[name] = _shape(value)
+        elif name == "space_constraints":
+            values[name] = list(value)
+        else:
+            values[name] = value
+    return values
+
+
+def _pairs(name: str, texts: tuple[str, ...]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} {text!r}: write NAME=VALUE, e.g. batch_size=8")
+        pairs.append((key, value))
+    return pairs
+
+
+def _scalar(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip()
+
+
+def _shape(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--input-shape {text!r}: write whole numbers, e.g. 3,224,224") from None

@@ -1,0 +1,1 @@
+"""What to try next: every optimizer, and what they share."""

@@ -1,0 +1,55 @@
+"""The two verbs of every optimizer: `suggest` a configuration, `observe` how its trial ended.
+
+An optimizer knows candidates, prices, the objective and past observations. It knows no
+cluster, no clock, no file and no thread. Its state is the list of observations: feeding the
+same list to a new one gives the same suggestions.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.observation import Observation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """What to try next, and why.
+
+    Attributes:
+        configuration: A candidate that was neither suggested nor observed before.
+        why: One line for people.
+        expected: Predicted metrics by name; empty where the optimizer predicts nothing.
+    """
+
+    configuration: Configuration
+    why: str
+    expected: dict[str, float] = field(default_factory=dict[str, float])
+
+
+class Optimizer(Protocol):
+    """Proposes configurations and learns from how their trials ended."""
+
+    def suggest(self) -> Suggestion | None:
+        """The next configuration to try, which counts as pending until it is observed.
+
+        Returns:
+            None when every candidate was suggested or observed.
+        """
+        ...
+
+    def observe(self, observation: Observation) -> None:
+        """Learn from a trial; the configuration need not have been suggested.
+
+        A FAILED trial teaches nothing, and its configuration is not suggested again.
+        """
+        ...
+
+    def recommend(self) -> Observation | None:
+        """The best configuration among those measured and feasible; None when there is none."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `suggest` has nothing left to propose."""
+        ...

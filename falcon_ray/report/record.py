@@ -1,0 +1,303 @@
+"""A search as its journal tells it: what was asked, what was tried, and how it ended.
+
+The record holds facts as typed objects. It does not know which configuration is best, or
+what a report looks like.
+"""
+
+import logging
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from falcon_ray.errors import InputError
+from falcon_ray.report.journal import JOURNAL_NAME, Event, read_events
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+from falcon_ray.space.cost import Pricing
+from falcon_ray.space.objective import Objective, Slo
+from falcon_ray.space.observation import Observation, TrialStatus
+
+logger = logging.getLogger(__name__)
+
+
+class Role(Enum):
+    """Why a configuration was measured once more at the end."""
+
+    BEST = "best"
+    BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHeader:
+    """What a search was asked to do: everything that a resumed one must not change.
+
+    Attributes:
+        search_id: Names the search in Serve applications and messages.
+        target: What is served, as the user wrote it.
+        settings: The remaining arguments of the search, plain JSON values.
+        space: What may be chosen.
+        objective: What counts as better.
+        pricing: What a configuration costs.
+        seed: Of everything that is drawn.
+        baseline: What the user has today, or None where nothing is to be compared with.
+        versions: Version by package name, e.g. {"ray": "2.60.0"}.
+        capacity_step: With an SLO: how finely certified rates were searched. The lowest rate
+            that was not certified is at most `1 + capacity_step` times the highest that was.
+            None where that is not known.
+    """
+
+    search_id: str
+    target: str
+    settings: Mapping[str, object]
+    space: ConfigurationSpace
+    objective: Objective
+    pricing: Pricing
+    seed: int
+    baseline: Configuration | None
+    versions: Mapping[str, str]
+    capacity_step: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The header as plain JSON values: the fields of the event `search_started`."""
+        slo = self.objective.slo
+        return {
+            "search_id": self.search_id,
+            "target": self.target,
+            "settings": dict(self.settings),
+            "space": self.space.to_json(),
+            "objective": {"slo": None if slo is None else asdict(slo)},
+            "pricing": self.pricing.to_json(),
+            "seed": self.seed,
+            "baseline": None if self.baseline is None else dict(self.baseline),
+            "versions": dict(self.versions),
+            "capacity_step": self.capacity_step,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "SearchHeader":
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: A value does not fit.
+            KeyError: A value is missing.
+        """
+        slo, baseline = fields["objective"]["slo"], fields["baseline"]
+        return cls(
+            search_id=fields["search_id"],
+            target=fields["target"],
+            settings=fields["settings"],
+            space=ConfigurationSpace.of(
+                fields["space"]["dimensions"], fields["space"]["constraints"]
+            ),
+            objective=Objective(None if slo is None else Slo(**slo)),
+            pricing=Pricing.from_json(fields["pricing"]),
+            seed=fields["seed"],
+            baseline=None if baseline is None else Configuration(baseline),
+            versions=fields["versions"],
+            capacity_step=fields.get("capacity_step"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One trial that ended, in whatever way.
+
+    Attributes:
+        number: Counts trials in the order in which they were started.
+        why: Why the configuration was tried.
+        expected: Metrics that were predicted for it; may be empty.
+        observation: How it ended.
+        wall_s: From its start to the end of its teardown.
+    """
+
+    number: int
+    why: str
+    expected: Mapping[str, float]
+    observation: Observation
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptedTrial:
+    """A trial that was started and of which no end was recorded."""
+
+    number: int
+    configuration: Configuration
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """A fresh measurement at the end of the search, which the choice did not depend on.
+
+    Attributes:
+        role: Why this configuration was measured.
+        observation: How it ended.
+        wall_s: From its start to the end of its teardown.
+        n_trials_before: Trials that had ended by then; a resumed search may add more.
+    """
+
+    role: Role
+    observation: Observation
+    wall_s: float
+    n_trials_before: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRecord:
+    """Everything that one journal says.
+
+    Attributes:
+        header: What was asked.
+        started: When the search began, in UTC.
+        trials: Those that ended, in the order in which they ended.
+        interrupted: Those that were started and did not end, by number.
+        confirmations: In the order in which they ended.
+        end_reason: Why the search stopped by itself; None while it runs, and where it was
+            interrupted and can be resumed.
+    """
+
+    header: SearchHeader
+    started: datetime
+    trials: tuple[TrialRecord, ...]
+    interrupted: tuple[InterruptedTrial, ...]
+    confirmations: tuple[Confirmation, ...]
+    end_reason: str | None
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """How the trials ended: what a resumed optimizer is to observe, in this order."""
+        return tuple(trial.observation for trial in self.trials)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next trial."""
+        numbers = [trial.number for trial in (*self.trials, *self.interrupted)]
+        return max(numbers, default=0) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineryOverhead:
+    """What trials cost beside warm-up and measurement: deploying, deleting, bookkeeping.
+
+    Attributes:
+        seconds_by_trial: By trial number, for the trials that were measured at the first
+            attempt; in others a time-out or a failure rather than the machinery took the time.
+        median_s: Their median; None where there is no such trial.
+    """
+
+    seconds_by_trial: Mapping[int, float]
+    median_s: float | None
+
+
+def machinery_overhead_s(record: SearchRecord) -> MachineryOverhead:
+    """Wall time of each measured trial without its warm-up and its measurement, in seconds."""
+    seconds = {
+        trial.number: trial.wall_s - times.warm_up_s - times.measure_s
+        for trial in record.trials
+        if trial.observation.status is TrialStatus.MEASURED and trial.observation.attempts == 1
+        for times in (trial.observation.times,)
+    }
+    return MachineryOverhead(
+        seconds_by_trial=seconds, median_s=median(seconds.values()) if seconds else None
+    )
+
+
+def read_search(directory: Path) -> SearchRecord:
+    """Read the journal in a run directory, also while the search is running.
+
+    Events that this version does not know are left out.
+
+    Raises:
+        InputError: There is no journal, or a line of it cannot be understood.
+    """
+    events = read_events(directory)
+    path = directory / JOURNAL_NAME
+    with _naming_the_line(path, events[0]):
+        header = SearchHeader.from_json(events[0].fields)
+    story = _Story()
+    for event in events[1:]:
+        with _naming_the_line(path, event):
+            story.add(event.name, event.fields)
+    return SearchRecord(
+        header=header,
+        started=events[0].time,
+        trials=tuple(story.trials.values()),
+        interrupted=tuple(story.running[number] for number in sorted(story.running)),
+        confirmations=tuple(story.confirmations),
+        end_reason=story.end_reason,
+    )
+
+
+@dataclass(slots=True)
+class _Story:
+    """What the events so far add up to."""
+
+    running: dict[int, InterruptedTrial] = field(default_factory=dict[int, InterruptedTrial])
+    expected: dict[int, Mapping[str, float]] = field(default_factory=dict[int, Mapping[str, float]])
+    trials: dict[int, TrialRecord] = field(default_factory=dict[int, TrialRecord])
+    confirmations: list[Confirmation] = field(default_factory=list[Confirmation])
+    end_reason: str | None = None
+
+    def add(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Take in one more event."""
+        match name:
+            case "search_resumed":
+                self.end_reason = None
+            case "trial_started":
+                self._start_trial(fields)
+            case "trial_ended":
+                self._end_trial(fields)
+            case "confirmation_ended":
+                self.confirmations.append(
+                    Confirmation(
+                        role=Role(fields["role"]),
+                        observation=Observation.from_json(fields["observation"]),
+                        wall_s=float(fields["wall_s"]),
+                        n_trials_before=len(self.trials),
+                    )
+                )
+            case "search_ended":
+                self.end_reason = str(fields["reason"])
+            case _:
+                logger.info("the journal's event %r is not known here and was left out", name)
+
+    def _start_trial(self, fields: Mapping[str, Any]) -> None:
+        number = int(fields["trial"])
+        if number in self.trials:
+            raise ValueError(f"trial {number} starts after it ended")
+        self.running[number] = InterruptedTrial(
+            number=number,
+            configuration=Configuration(fields["configuration"]),
+            why=str(fields["why"]),
+        )
+        self.expected[number] = fields["expected"]
+
+    def _end_trial(self, fields: Mapping[str, Any]) -> None:
+        number = int(fields["trial"])
+        if number not in self.running:
+            raise ValueError(f"trial {number} ends and is not running")
+        started = self.running.pop(number)
+        self.trials[number] = TrialRecord(
+            number=number,
+            why=started.why,
+            expected=self.expected.pop(number),
+            observation=Observation.from_json(fields["observation"]),
+            wall_s=float(fields["wall_s"]),
+        )
+
+
+@contextmanager
+def _naming_the_line(path: Path, event: Event) -> Generator[None]:
+    """Turn what does not fit in one event into an error that names its line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}, line {event.line}: the event {event.name!r} cannot be understood "
+            f"({type(error).__name__}: {error}); restore the file from a copy"
+        ) from error

@@ -1,0 +1,80 @@
+"""What a finished search hands to Python code."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from falcon_ray.errors import InputError
+from falcon_ray.report.export import HOST, PORT, serve_config, write_export
+from falcon_ray.report.files import trials_csv
+from falcon_ray.report.recommendation import NothingFeasible, Recommendation, recommend
+from falcon_ray.report.record import SearchRecord, TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The journal of a search, and what follows from it.
+
+    Attributes:
+        directory: The run directory.
+        record: Everything that the journal says.
+    """
+
+    directory: Path
+    record: SearchRecord
+
+    @property
+    def best(self) -> Recommendation | None:
+        """What to deploy, or None where no trial was feasible."""
+        found = recommend(self.record)
+        return found if isinstance(found, Recommendation) else None
+
+    @property
+    def nothing_feasible(self) -> NothingFeasible | None:
+        """Why there is nothing to deploy, or None where there is something."""
+        found = recommend(self.record)
+        return found if isinstance(found, NothingFeasible) else None
+
+    @property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """Every trial that ended, in order."""
+        return self.record.trials
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row per trial, the columns of `trials.csv`."""
+        import pandas as pd  # noqa: PLC0415 - slow to import, and only needed here
+
+        return pd.read_csv(io.StringIO(trials_csv(self.record)))
+
+    def export(self, path: str | Path) -> Path:
+        """Write the recommendation as a Serve config file, for `serve run` or `serve deploy`.
+
+        Raises:
+            InputError: There is nothing to deploy, or the file cannot be written.
+        """
+        found = recommend(self.record)
+        if isinstance(found, NothingFeasible):
+            raise InputError(f"there is nothing to export: {found.sentence}")
+        serve: dict[str, Any] = self.record.header.settings["serve"]  # pyright: ignore[reportAssignmentType]
+        example = self.directory / "example_request.npz"
+        ask = f"curl http://{HOST}:{PORT}/"
+        if example.is_file():
+            ask += f" --data-binary @{example.name}"
+        target = Path(path)
+        write_export(
+            target,
+            serve_config(
+                found,
+                name=serve["name"],
+                import_path=serve["import_path"],
+                arguments={**serve["arguments"], "configuration": dict(found.configuration)},
+                search_id=self.record.header.search_id,
+                file_name=target.name,
+                request_command=ask,
+            ),
+        )
+        return target

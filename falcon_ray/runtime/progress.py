@@ -1,0 +1,170 @@
+"""What a search shows while it runs.
+
+`SearchDisplay` is what the job tells; `RichDisplay` shows it on a terminal, or as plain lines
+where there is none. `PhaseCallback` carries the phases of a Tune trial to the display.
+"""
+
+from typing import Any, Protocol
+
+from ray.tune import Callback
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from falcon_ray.report.record import SearchHeader
+from falcon_ray.report.valuation import value
+from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.observation import Observation, TrialStatus
+
+PHASE_KEY = "phase"
+
+
+class SearchDisplay(Protocol):
+    """Told what a search does, as it does it."""
+
+    def note(self, text: str) -> None:
+        """Something worth one line."""
+        ...
+
+    def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
+        """The search begins, or goes on after `n_done` trials."""
+        ...
+
+    def trial_started(self, label: str, configuration: Configuration, why: str) -> None:
+        """A configuration is about to be deployed; `label` names the trial."""
+        ...
+
+    def phase(self, text: str) -> None:
+        """The running trial has come to another phase."""
+        ...
+
+    def trial_ended(self, label: str, observation: Observation, *, wall_s: float) -> None:
+        """The running trial ended."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will follow."""
+        ...
+
+
+class SilentDisplay:
+    """Shows nothing."""
+
+    def note(self, text: str) -> None:
+        """See `SearchDisplay.note`."""
+
+    def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
+        """See `SearchDisplay.search_started`."""
+
+    def trial_started(self, label: str, configuration: Configuration, why: str) -> None:
+        """See `SearchDisplay.trial_started`."""
+
+    def phase(self, text: str) -> None:
+        """See `SearchDisplay.phase`."""
+
+    def trial_ended(self, label: str, observation: Observation, *, wall_s: float) -> None:
+        """See `SearchDisplay.trial_ended`."""
+
+    def close(self) -> None:
+        """See `SearchDisplay.close`."""
+
+
+class RichDisplay:
+    """One line per trial, and a live line for the one that runs.
+
+    Args:
+        console: Where to; a live line is shown on terminals only.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._header: SearchHeader | None = None
+        self._trial = ""
+        self._best = 0.0
+
+    def note(self, text: str) -> None:
+        """See `SearchDisplay.note`."""
+        self._console.print(Text(text, style="dim"))
+
+    def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
+        """See `SearchDisplay.search_started`."""
+        self._header = header
+        slo = header.objective.slo
+        aim = (
+            "most requests per dollar at saturation"
+            if slo is None
+            else f"most requests per dollar with p{slo.latency_percentile:g} within "
+            f"{slo.latency_budget_ms:g} ms"
+        )
+        done = f" ({n_done} done before)" if n_done else ""
+        self._console.print(
+            Text(
+                f"Search {header.search_id}: {header.target}, {len(header.space)} "
+                f"configurations, up to {max_trials} trials{done}; aim: {aim}"
+            )
+        )
+
+    def trial_started(self, label: str, configuration: Configuration, why: str) -> None:
+        """See `SearchDisplay.trial_started`."""
+        self._trial = f"{label}: {configuration}"
+        self._console.print(Text(self._trial, style="bold"), Text(f"  why: {why}"), sep="\n")
+        if self._console.is_terminal:
+            self._status = self._console.status(Text("starting"))
+            self._status.start()
+
+    def phase(self, text: str) -> None:
+        """See `SearchDisplay.phase`."""
+        if self._status is not None:
+            self._status.update(Text(text))
+
+    def trial_ended(self, label: str, observation: Observation, *, wall_s: float) -> None:
+        """See `SearchDisplay.trial_ended`."""
+        self._stop_status()
+        self._console.print(Text(f"  {self._outcome(observation)}, {wall_s:.0f} s"))
+
+    def close(self) -> None:
+        """See `SearchDisplay.close`."""
+        self._stop_status()
+
+    def _stop_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _outcome(self, observation: Observation) -> str:
+        measured = observation.measurement
+        if measured is None or self._header is None:
+            word = "infeasible" if observation.status is TrialStatus.INFEASIBLE else "failed"
+            return f"{word}: {observation.reason}"
+        valued = value(observation, self._header.objective, self._header.pricing)
+        rate = f"{measured.saturation_rps:.4g} requests/s at saturation"
+        if (low := measured.saturation_rps_ci_low) is not None:
+            half = 100 * (measured.saturation_rps - low) / measured.saturation_rps
+            rate += f" (±{half:.1f} %)"
+        if valued.score is None:
+            return f"{rate}; {valued.reason}"
+        best = ", best so far" if valued.score > self._best else ""
+        self._best = max(self._best, valued.score)
+        if measured.capacity_rps is not None:
+            rate += f", {measured.capacity_rps:.4g}/s certified"
+        return f"{rate}, {valued.score:,.0f} requests per dollar{best}"
+
+
+class PhaseCallback(Callback):
+    """Carries the phases that a Tune trial reports to the display."""
+
+    def __init__(self, display: SearchDisplay) -> None:
+        self._display = display
+
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002 - Tune's signature
+        trials: list[Any],  # noqa: ARG002
+        trial: Any,  # noqa: ANN401, ARG002
+        result: dict[str, Any],
+        **info: Any,  # noqa: ANN401, ARG002
+    ) -> None:
+        """Show the phase, if the result is one."""
+        if phase := result.get(PHASE_KEY):
+            self._display.phase(phase)

@@ -1,0 +1,295 @@
+"""One search from request to result: the only place where all the parts are put together.
+
+Everything that happens goes into the journal before anything is concluded from it, so that a
+search that is killed at any moment can be resumed and measures nothing twice.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+
+from falcon_ray.errors import ClusterError, InputError, SearchInterruptedError
+from falcon_ray.optimizers.optimizer import Suggestion
+from falcon_ray.optimizers.registry import make_optimizer
+from falcon_ray.report.files import write_report
+from falcon_ray.report.journal import Journal, holds_journal
+from falcon_ray.report.record import Role, SearchHeader, SearchRecord, read_search
+from falcon_ray.report.result import SearchResult
+from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
+from falcon_ray.runtime.ray_session import Cluster, ray_session
+from falcon_ray.runtime.search_request import SearchRequest, request_of, resumed_request
+from falcon_ray.runtime.search_setup import (
+    CheckedTarget,
+    check_target,
+    describe_plan,
+    measurement_plan,
+    search_header,
+)
+from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, FalconSearch
+from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
+from falcon_ray.runtime.torch_model import write_example_request
+from falcon_ray.runtime.tune_trials import run_trials
+from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.observation import Observation, TrialStatus
+
+EXAMPLE_REQUEST_NAME = "example_request.npz"
+CLEAN_UP_S = 10.0
+
+
+def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> SearchResult:
+    """Run a search, or go on with one, and return what it found.
+
+    Args:
+        values: Fields of `SearchRequest` by name.
+        display: Told about progress.
+
+    Raises:
+        InputError: Something given cannot work; nothing was deployed.
+        ClusterError: Ray is out of reach, or breaks trial after trial.
+        SearchInterruptedError: Stopped by a signal; the message holds the command to go on.
+    """
+    shown = display or SilentDisplay()
+    if values.get("resume") is not None:
+        return _resume(values, shown)
+    request = request_of(values)
+    directory = _new_directory(request)
+    checked = check_target(request, directory=Path.cwd())
+    with ray_session(request.address) as cluster:
+        header = search_header(request, checked, cluster.nodes)
+        with Journal.create(directory, header.to_json()) as journal:
+            job = _SearchJob(directory, journal, request, checked, cluster, shown)
+            job.run(read_search(directory))
+    return SearchResult(directory, read_search(directory))
+
+
+def dry_run(values: Mapping[str, Any]) -> list[str]:
+    """What a search would do, in lines for people; nothing is deployed and nothing written.
+
+    Raises:
+        InputError: Something given cannot work.
+        ClusterError: Ray is out of reach.
+    """
+    request = request_of(values)
+    if request.resume is not None:
+        raise InputError("a dry run plans a new search; leave out resume")
+    _new_directory(request)
+    checked = check_target(request, directory=Path.cwd())
+    with ray_session(request.address) as cluster:
+        return describe_plan(request, search_header(request, checked, cluster.nodes))
+
+
+def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
+    directory = Path(values["resume"])
+    with Journal.open(directory) as journal:
+        record = read_search(directory)
+        request = resumed_request(record.header.settings["request"], values)  # pyright: ignore[reportArgumentType]
+        if _is_complete(record, request):
+            display.note(f"{directory} is complete; nothing is measured again")
+        else:
+            checked = check_target(request, directory=Path.cwd())
+            with ray_session(request.address) as cluster:
+                journal.search_resumed()
+                job = _SearchJob(directory, journal, request, checked, cluster, display)
+                job.run(record)
+    write_report(directory, read_search(directory))
+    return SearchResult(directory, read_search(directory))
+
+
+def _is_complete(record: SearchRecord, request: SearchRequest) -> bool:
+    return record.end_reason is not None and _n_counted(record) >= min(
+        request.max_trials, len(record.header.space)
+    )
+
+
+def _n_counted(record: SearchRecord) -> int:
+    return sum(each.status is not TrialStatus.FAILED for each in record.observations)
+
+
+def _new_directory(request: SearchRequest) -> Path:
+    if request.output_dir is not None:
+        directory = Path(request.output_dir)
+    else:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        directory = Path("runs") / f"search-{stamp}"
+    if holds_journal(directory):
+        raise InputError(
+            f"{directory} holds another search; go on with it by --resume {directory}, or give "
+            "another --output-dir"
+        )
+    return directory
+
+
+@dataclass
+class _Running:
+    """A trial that was started and has not ended."""
+
+    number: int
+    start_s: float
+
+
+class _SearchJob:
+    """The trials, the confirmation and the report of one search, on a connected cluster."""
+
+    def __init__(
+        self,
+        directory: Path,
+        journal: Journal,
+        request: SearchRequest,
+        checked: CheckedTarget,
+        cluster: Cluster,
+        display: SearchDisplay,
+    ) -> None:
+        self._directory = directory
+        self._journal = journal
+        self._request = request
+        self._checked = checked
+        self._cluster = cluster
+        self._display = display
+        self._running: dict[str, _Running] = {}
+        self._next_number = 1
+
+    def run(self, record: SearchRecord) -> None:
+        """Everything that the record lacks, up to the written report."""
+        header = record.header
+        prefix = f"falcon-{header.search_id}-"
+        self._next_number = record.next_number
+        self._display.search_started(
+            header, n_done=len(record.trials), max_trials=self._request.max_trials
+        )
+        serve_apps.start_serve()
+        serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
+        try:
+            with _signals_as_interrupts():
+                self._run(header, record, prefix)
+        except KeyboardInterrupt:
+            self._display.close()
+            self._display.note("interrupted; removing deployments")
+            serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
+            raise SearchInterruptedError(
+                f"interrupted after {len(read_search(self._directory).trials)} trials; go on "
+                f"with: falcon-ray search --resume {self._directory}"
+            ) from None
+        except BaseException:
+            serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
+            raise
+        finally:
+            self._display.close()
+
+    def _run(self, header: SearchHeader, record: SearchRecord, prefix: str) -> None:
+        setup = TrialSetup(
+            target=self._checked.target,
+            request=ray.put(self._checked.request),
+            nodes=self._cluster.nodes,
+            plan=measurement_plan(self._request),
+            deploy_timeout_s=self._request.deploy_timeout_s,
+        )
+        optimizer = make_optimizer(
+            self._request.optimizer,
+            header.space,
+            header.objective,
+            header.pricing.usd_per_hour(header.space.candidates),
+            seed=header.seed,
+        )
+        searcher = FalconSearch(
+            header.space,
+            objective=header.objective,
+            optimizer=optimizer,
+            max_trials=self._request.max_trials,
+            time_budget_s=self._request.time_budget_s,
+            on_suggestion=self._started,
+            on_observation=self._ended,
+        )
+        searcher.replay(record.observations)
+        run_trials(searcher, setup, app_prefix=prefix, display=self._display)
+        if searcher.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+            reason = searcher.observations[-1].reason
+            raise ClusterError(
+                f"{searcher.end_reason}, the last one because: {reason}; mend that, then go on "
+                f"with: falcon-ray search --resume {self._directory}"
+            )
+        best = optimizer.recommend()
+        if best is not None and self._request.confirm:
+            self._confirm(best.configuration, header, setup, prefix)
+        self._journal.search_ended(searcher.end_reason)
+        self._write_files()
+
+    def _started(self, trial_id: str, suggestion: Suggestion) -> None:
+        number, self._next_number = self._next_number, self._next_number + 1
+        self._running[trial_id] = _Running(number, time.monotonic())
+        self._journal.trial_started(
+            number, suggestion.configuration, why=suggestion.why, expected=suggestion.expected
+        )
+        self._display.trial_started(f"Trial {number}", suggestion.configuration, suggestion.why)
+
+    def _ended(self, trial_id: str, observation: Observation) -> None:
+        running = self._running.pop(trial_id)
+        wall_s = time.monotonic() - running.start_s
+        self._journal.trial_ended(running.number, observation, wall_s=wall_s)
+        self._display.trial_ended(f"Trial {running.number}", observation, wall_s=wall_s)
+
+    def _confirm(
+        self, best: Configuration, header: SearchHeader, setup: TrialSetup, prefix: str
+    ) -> None:
+        """Measure the best and the baseline once more, unless that is in the journal already."""
+        record = read_search(self._directory)
+        fresh = {
+            (each.role, each.observation.configuration)
+            for each in record.confirmations
+            if each.n_trials_before == len(record.trials)
+        }
+        wanted = [(Role.BEST, best)]
+        if header.baseline is not None and header.baseline != best:
+            wanted.append((Role.BASELINE, header.baseline))
+        for role, configuration in wanted:
+            if (role, configuration) in fresh:
+                continue
+            label = f"Confirming the {role.value}"
+            self._display.trial_started(label, configuration, "a fresh measurement to compare")
+            self._display.phase("deploying and measuring")
+            start_s = time.monotonic()
+            task = _confirmation.remote(setup, configuration, f"{prefix}{role.value}")
+            observation = ray.get(task)
+            wall_s = time.monotonic() - start_s
+            self._journal.confirmation_ended(role.value, observation, wall_s=wall_s)
+            self._display.trial_ended(label, observation, wall_s=wall_s)
+
+    def _write_files(self) -> None:
+        if self._checked.inputs is not None:
+            write_example_request(self._directory / EXAMPLE_REQUEST_NAME, self._checked.inputs)
+        record = read_search(self._directory)
+        write_report(self._directory, record)
+        result = SearchResult(self._directory, record)
+        if result.best is not None:
+            result.export(self._directory / "serve.yaml")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _confirmation(setup: TrialSetup, configuration: Configuration, app_name: str) -> Observation:
+    return run_serve_trial(setup, configuration, app_name=app_name, on_phase=lambda _: None)
+
+
+@contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Let SIGTERM end a search as Ctrl-C does; only the main thread can receive either."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

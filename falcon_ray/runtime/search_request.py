@@ -1,0 +1,203 @@
+"""What a user may ask of a search: one set of names for Python, YAML and the command line.
+
+A field here is a keyword of `falcon_ray.search`, a key of a YAML file and, with dashes, a
+flag. The request is read at the door (`search_job`) and taken apart there; no other module
+sees it.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from falcon_ray.errors import InputError
+from falcon_ray.space.dimension import Value
+from falcon_ray.space.objective import Slo
+
+DEFAULT_PERCENTILE = 99.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """Everything that a search can be told; all of it has a default but the target.
+
+    Attributes:
+        model: A reference model's name, `package.module:factory` or `path/to/file.py:factory`.
+        app: Instead of a model, a builder of a Serve application, named in the same way.
+        input_shape: Shape of one sample, where the factory has no `<factory>_inputs` function.
+        input_dtype: Its dtype.
+        search_space: Values by dimension name; replaces the values of the default space's
+            dimensions of these names, and adds new ones.
+        space_constraints: Further constraint expressions, e.g. `cpu_cores * replicas <= 4`.
+        optimizer: Name of the optimizer.
+        max_trials: Trial deployments before the confirmation.
+        time_budget_s: Seconds after which no further trial starts.
+        latency_budget_ms: Latency limit; without it the score is saturation throughput.
+        latency_percentile: Share of requests, in percent, that has to stay within it.
+        baseline: Your present configuration, to compare with; what it leaves out takes the
+            default of plain Serve.
+        confirm: Whether the best and the baseline are measured once more at the end.
+        usd_per_hour: Price of one node of this cluster, where the catalogue does not have it.
+        max_output_error: Largest accepted relative difference of outputs from float32.
+        warm_up_s: Longest warm-up of a trial.
+        measure_s: Longest measurement of a trial at saturation.
+        deploy_timeout_s: Longest time for a deployment to start.
+        seed: Makes suggestions, weights and arrival times repeatable.
+        output_dir: Run directory; a fresh one under `runs/` when None.
+        resume: Run directory of a search to go on with.
+        address: Address of a Ray cluster.
+
+    Raises:
+        InputError: A value is out of range, or the target is missing or named twice.
+    """
+
+    model: str | None = None
+    app: str | None = None
+    input_shape: Sequence[int] | None = None
+    input_dtype: str = "float32"
+    search_space: Mapping[str, Sequence[Value]] | None = None
+    space_constraints: Sequence[str] = ()
+    optimizer: str = "bayesian"
+    max_trials: int = 6
+    time_budget_s: float | None = None
+    latency_budget_ms: float | None = None
+    latency_percentile: float = DEFAULT_PERCENTILE
+    baseline: Mapping[str, Value] | None = None
+    confirm: bool = True
+    usd_per_hour: float | None = None
+    max_output_error: float | None = None
+    warm_up_s: float = 4.0
+    measure_s: float = 8.0
+    deploy_timeout_s: float = 120.0
+    seed: int = 0
+    output_dir: str | Path | None = None
+    resume: str | Path | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume is None and (self.model is None) == (self.app is None):
+            raise InputError(
+                "name what to serve: a model (a reference model, package.module:factory or "
+                "file.py:factory) or --app, one of the two"
+            )
+        if self.resume is not None and self.output_dir is not None:
+            raise InputError("--resume goes on in its own directory; leave out --output-dir")
+        for name in ("max_trials", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"{name} must be a whole number, got {value!r}")
+        if self.max_trials < 1:
+            raise InputError(f"max_trials must be at least 1, got {self.max_trials}")
+        if self.seed < 0:
+            raise InputError(f"seed must not be negative, got {self.seed}")
+        for name in (
+            "time_budget_s",
+            "usd_per_hour",
+            "max_output_error",
+            "warm_up_s",
+            "measure_s",
+            "deploy_timeout_s",
+        ):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise InputError(f"{name} must be a positive number, got {value!r}")
+        for name, values in _mapping("search_space", self.search_space).items():
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise InputError(f"search_space: {name} must be a list of values, got {values!r}")
+        _mapping("baseline", self.baseline)
+        if isinstance(self.space_constraints, str):
+            raise InputError(f"space_constraints must be a list, got {self.space_constraints!r}")
+        if self.measure_s < 1:
+            raise InputError(f"measure_s must be at least 1, got {self.measure_s:g}")
+        if self.slo is None and self.latency_percentile != DEFAULT_PERCENTILE:
+            raise InputError("latency_percentile needs a limit; give latency_budget_ms as well")
+
+    @property
+    def slo(self) -> Slo | None:
+        """The latency limit, if there is one."""
+        if self.latency_budget_ms is None:
+            return None
+        return Slo(
+            latency_budget_ms=self.latency_budget_ms, latency_percentile=self.latency_percentile
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as plain JSON values, without where it runs."""
+        elsewhere = {"output_dir", "resume", "address"}
+        return {name: value for name, value in asdict(self).items() if name not in elsewhere}
+
+
+def request_of(values: Mapping[str, Any]) -> SearchRequest:
+    """A request from values by name.
+
+    Raises:
+        InputError: A name is unknown (the nearest known one is said), or a value is wrong.
+    """
+    known = [each.name for each in fields(SearchRequest)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name).replace("-", "_"), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"unknown key {name!r}; {hint}known are {', '.join(known)}")
+    return SearchRequest(**values)
+
+
+def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SearchRequest:
+    """The request of a search to go on with: what it was asked then, with a few changes.
+
+    Args:
+        stored: What `SearchRequest.to_json` gave when the search began.
+        given: What is asked now.
+
+    Raises:
+        InputError: What is asked now would make it another search.
+    """
+    changeable = {"max_trials", "time_budget_s", "confirm", "resume", "address"}
+    merged = dict(stored)
+    for name, value in given.items():
+        if name not in changeable and _plain(value) != _plain(stored.get(name)):
+            raise InputError(
+                f"a resumed search keeps its {name} ({stored.get(name)!r}); leave it out, or "
+                "start a new search"
+            )
+        merged[name] = value
+    return request_of(merged)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def read_request_file(path: Path) -> dict[str, Any]:
+    """Values by name from a YAML file.
+
+    Raises:
+        InputError: The file cannot be read or is no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold keys and values, such as 'max_trials: 6'")
+    return content
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name} must hold values by dimension name, got {value!r}")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,226 @@
+"""Everything that is decided before the first deployment: target, space, prices, baseline.
+
+Whatever is wrong with what the user gave is noticed here, while nothing is deployed yet.
+"""
+
+import platform
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from falcon_ray.errors import InputError
+from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.references import parse_reference
+from falcon_ray.runtime.search_request import SearchRequest
+from falcon_ray.runtime.target import Declared, ModelTarget, Target, declared_app
+from falcon_ray.runtime.torch_model import (
+    ExampleInputs,
+    ModelReference,
+    check_model,
+)
+from falcon_ray.space.catalogue import Catalogue, Instance, cpu_node
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+from falcon_ray.space.constraint import Constraint
+from falcon_ray.space.cost import Pricing
+from falcon_ray.space.defaults import NodeShape, default_baseline, default_space
+from falcon_ray.space.dimension import dimension
+from falcon_ray.space.objective import Objective
+from falcon_ray.trial.capacity import seconds_to_certify
+from falcon_ray.trial.recipe import CAPACITY_STEP, MeasurementPlan
+from falcon_ray.trial.statistics import requests_to_certify
+from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
+
+DEPLOYMENT_S = 6.0
+"""Rough seconds of a trial beside warm-up and measurement, for estimates only."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedTarget:
+    """A target that works on its example request.
+
+    Attributes:
+        target: What is deployed.
+        request: The example request.
+        space: The space that is declared beside it, or None.
+        inputs: For a model, its example inputs as a batch of one.
+    """
+
+    target: Target
+    request: Any
+    space: ConfigurationSpace | None = None
+    inputs: ExampleInputs | None = None
+
+
+def check_target(request: SearchRequest, *, directory: Path) -> CheckedTarget:
+    """Import what the user named and run it once on its example input.
+
+    Raises:
+        InputError: It does not import, or does not work.
+    """
+    if request.app is not None:
+        if request.max_output_error is not None:
+            raise InputError("max_output_error compares outputs of a model; leave it out with app")
+        declared: Declared = declared_app(parse_reference(request.app, directory=directory))
+        return CheckedTarget(declared.target, declared.request, space=declared.space)
+    if request.model is None:
+        raise InputError("name the model or the app to serve")
+    model = ModelReference(
+        factory=parse_reference(request.model, directory=directory),
+        seed=request.seed,
+        input_shape=None if request.input_shape is None else tuple(request.input_shape),
+        input_dtype=request.input_dtype,
+    )
+    inputs, _ = check_model(model)
+    return CheckedTarget(ModelTarget(model), inputs.samples()[0], inputs=inputs)
+
+
+def search_header(
+    request: SearchRequest, checked: CheckedTarget, nodes: Sequence[NodeShape]
+) -> SearchHeader:
+    """What the search is about, with all defaults decided.
+
+    Raises:
+        InputError: The space is empty or contradicts itself, or something has no price.
+    """
+    space = search_space(request, checked.space or default_space(nodes))
+    pricing = Pricing(node_prices(nodes, usd_per_hour=request.usd_per_hour))
+    pricing.usd_per_hour(space.candidates)
+    target = checked.target
+    return SearchHeader(
+        search_id=secrets.token_hex(3),
+        target=request.model or request.app or "",
+        settings={
+            "request": request.to_json(),
+            "serve": {
+                "name": target.name.replace("_", "-"),
+                "import_path": target.import_path,
+                "arguments": target.arguments(),
+            },
+        },
+        space=space,
+        objective=Objective(request.slo),
+        pricing=pricing,
+        seed=request.seed,
+        baseline=_baseline(request, space, pricing),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("falcon-ray", "ray", "torch", "numpy")},
+        },
+        capacity_step=None if request.slo is None else CAPACITY_STEP,
+    )
+
+
+def search_space(request: SearchRequest, default: ConfigurationSpace) -> ConfigurationSpace:
+    """The default space with the user's values and constraints on top.
+
+    Raises:
+        InputError: A value or a constraint is wrong, or nothing is left.
+    """
+    wanted = dict(request.search_space or {})
+    dimensions = [
+        dimension(each.name, wanted.pop(each.name)) if each.name in wanted else each
+        for each in default.dimensions
+    ]
+    dimensions += [dimension(name, values) for name, values in wanted.items()]
+    constraints = [Constraint(expression) for expression in request.space_constraints]
+    space = ConfigurationSpace(tuple(dimensions), (*default.constraints, *constraints))
+    if len(space) == 0:
+        raise InputError("no configuration is left; widen search_space")
+    return space
+
+
+def node_prices(nodes: Sequence[NodeShape], *, usd_per_hour: float | None) -> tuple[Instance, ...]:
+    """The instances whose prices the nodes are charged by.
+
+    A node with GPUs is charged as the catalogue's instances with that GPU; one without as its
+    vCPUs' part of the catalogue's CPU instance, unless its price is given.
+
+    Raises:
+        InputError: The catalogue lacks a GPU, or one price is given for different nodes.
+    """
+    catalogue = Catalogue.packaged()
+    instances: dict[str, Instance] = {}
+    if usd_per_hour is not None and any(node.n_gpus for node in nodes):
+        raise InputError(
+            "usd_per_hour prices nodes without GPUs; for GPUs the catalogue's instances are used"
+        )
+    for node in nodes:
+        if node.gpu_type is not None:
+            found = catalogue.instances_with(node.gpu_type)
+            if not found:
+                raise InputError(
+                    f"no instance with a {node.gpu_type} has a price; add a row to "
+                    "falcon_ray/data/instances.csv"
+                )
+        elif node.cpus > 0:
+            found = (cpu_node(node.cpus, max(round(node.ram_gib), 1), usd_per_hour),)
+        else:
+            found = ()
+        instances |= {each.instance_type: each for each in found}
+    return tuple(instances.values())
+
+
+def measurement_plan(request: SearchRequest) -> MeasurementPlan:
+    """How long and how exactly each trial is measured."""
+    return MeasurementPlan(
+        warm_up=WarmUpRule(min_s=min(1.5, request.warm_up_s), max_s=request.warm_up_s),
+        precision=PrecisionRule(min_s=min(3.0, request.measure_s), max_s=request.measure_s),
+        slo=request.slo,
+        max_output_error=request.max_output_error,
+        seed=request.seed,
+    )
+
+
+def describe_plan(request: SearchRequest, header: SearchHeader) -> list[str]:
+    """What a dry run says: the space, its constraints, and what a search would take."""
+    space, plan = header.space, measurement_plan(request)
+    trial_s = DEPLOYMENT_S + request.warm_up_s + request.measure_s + plan.model_s
+    n_deployments = min(request.max_trials, len(space))
+    if request.confirm:
+        n_deployments += 1 if header.baseline is None else 2
+    lines = [
+        f"{space.n_combinations} combinations of "
+        + ", ".join(f"{each.name} {_values(each.values)}" for each in space.dimensions),
+        *(f"constraint: {each.expression}" for each in space.constraints),
+        f"{len(space)} candidates; baseline: {header.baseline}",
+        f"{n_deployments} deployments of at most {trial_s:.0f} s each without load points: "
+        f"about {n_deployments * trial_s / 60:.1f} minutes",
+    ]
+    if plan.slo is not None:
+        percentile = plan.slo.latency_percentile
+        needed = requests_to_certify(percentile)
+        costs = ", ".join(
+            f"{seconds_to_certify(rate, plan.slo):.3g} s at {rate}/s" for rate in (10, 100, 1000)
+        )
+        lines.append(
+            f"certifying p{percentile:g} takes {needed} requests per load point, none of them "
+            f"over the limit: {costs}; up to {plan.max_load_points} load points a trial, each of "
+            f"at most {plan.load_point_max_s:g} s, which allows no rate below "
+            f"{needed / plan.load_point_max_s:.3g}/s to be certified"
+        )
+    lines += [
+        f"priced as {each.instance_type}: {each.usd_per_hour:.4g} USD/h ({each.price_source})"
+        for each in header.pricing.instances
+    ]
+    return lines
+
+
+def _values(values: Sequence[object]) -> str:
+    return "{" + ", ".join(str(value) for value in values) + "}"
+
+
+def _baseline(request: SearchRequest, space: ConfigurationSpace, pricing: Pricing) -> Configuration:
+    values = dict(default_baseline(space))
+    for name, value in (request.baseline or {}).items():
+        if name not in values:
+            raise InputError(
+                f"baseline: {name!r} is no dimension of this space: {', '.join(values)}"
+            )
+        values[name] = dimension(name, [value]).values[0]
+    baseline = Configuration(values)
+    if pricing.cost(baseline) is None:
+        raise InputError(f"baseline: no node of this cluster can hold {baseline}")
+    return baseline

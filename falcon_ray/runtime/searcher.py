@@ -1,0 +1,205 @@
+"""Falcon's optimizers as a Ray Tune searcher: a thin shell, so that Tune is the executor.
+
+The searcher translates between Tune's calls and the optimizer's two verbs. It does not decide
+what to try, nor what a result is worth.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.tune.search import Searcher
+
+from falcon_ray.errors import InputError
+from falcon_ray.optimizers.optimizer import Optimizer, Suggestion
+from falcon_ray.optimizers.registry import make_optimizer
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
+from falcon_ray.space.dimension import Value
+from falcon_ray.space.objective import Objective
+from falcon_ray.space.observation import Measurement, Observation, TrialStatus
+
+logger = logging.getLogger(__name__)
+
+OBSERVATION_KEY = "observation"
+"""A result with this key carries a whole observation, as `Observation.to_json` writes it."""
+
+MAX_FAILED_IN_A_ROW = 3
+"""After so many trials in a row that the infrastructure broke, going on helps nobody."""
+
+_MEASUREMENT_NAMES = frozenset(each.name for each in fields(Measurement))
+
+
+class FalconSearch(Searcher):
+    """A `ray.tune` searcher that proposes serving configurations.
+
+    With your own `tune.Tuner`, let the trainable report the metrics that the objective needs,
+    under the names that `Measurement` gives them (`saturation_rps`; with an SLO also
+    `capacity_rps` and `floor_latency_ms`)::
+
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=FalconSearch({"batch_size": [1, 2, 4, 8], "cpu_cores": [1, 2]}),
+                num_samples=6,
+            ),
+        )
+
+    Args:
+        space: The space, or values by dimension name.
+        constraints: Constraint expressions; only with values by dimension name.
+        objective: What counts as better; saturation throughput per dollar when None.
+        usd_per_hour: Price of each candidate, shape (n,) in the order of `space.candidates`;
+            equal prices when None.
+        optimizer: Name of a registered optimizer, or a ready one.
+        seed: Makes the suggestions repeatable.
+        max_trials: Trials to measure, past observations included; None leaves it to Tune.
+        time_budget_s: Seconds from the first suggestion after which none follows.
+        on_suggestion: Told about each suggestion before its trial starts.
+        on_observation: Told about each observation before the optimizer learns it.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        space: ConfigurationSpace | Mapping[str, Iterable[Value]],
+        *,
+        constraints: Iterable[str] = (),
+        objective: Objective | None = None,
+        usd_per_hour: FloatArray | None = None,
+        optimizer: str | Optimizer = "bayesian",
+        seed: int = 0,
+        max_trials: int | None = None,
+        time_budget_s: float | None = None,
+        on_suggestion: Callable[[str, Suggestion], None] | None = None,
+        on_observation: Callable[[str, Observation], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.objective = objective or Objective()
+        super().__init__(metric=self.objective.rate_metric, mode="max")
+        if not isinstance(space, ConfigurationSpace):
+            space = ConfigurationSpace.of(space, constraints)
+        self.space = space
+        prices = np.ones(len(space)) if usd_per_hour is None else usd_per_hour
+        self._optimizer = (
+            make_optimizer(optimizer, space, self.objective, prices, seed=seed)
+            if isinstance(optimizer, str)
+            else optimizer
+        )
+        self._max_trials = max_trials
+        self._time_budget_s = time_budget_s
+        self._on_suggestion = on_suggestion
+        self._on_observation = on_observation
+        self._clock = clock
+        self._start_s: float | None = None
+        self._observations: list[Observation] = []
+        self._pending: dict[str, Configuration] = {}
+        self.end_reason = ""
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """Everything observed so far, in order."""
+        return tuple(self._observations)
+
+    def replay(self, observations: Iterable[Observation]) -> None:
+        """Learn past observations, without telling `on_observation`."""
+        for observation in observations:
+            self._observations.append(observation)
+            self._optimizer.observe(observation)
+
+    def suggest(self, trial_id: str) -> dict[str, Value] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The next configuration; `FINISHED` when there is nothing left to do.
+
+        None, which makes Tune ask again later, only while a trial is running: with nothing
+        running Tune would ask for ever.
+        """
+        if self._start_s is None:
+            self._start_s = self._clock()
+        if reason := self._why_stop():
+            if self._pending:
+                return None
+            self.end_reason = reason
+            return Searcher.FINISHED
+        suggestion = self._optimizer.suggest()
+        if suggestion is None:
+            if self._pending:
+                return None
+            self.end_reason = "every configuration was tried"
+            return Searcher.FINISHED
+        self._pending[trial_id] = suggestion.configuration
+        if self._on_suggestion is not None:
+            self._on_suggestion(trial_id, suggestion)
+        return dict(suggestion.configuration)
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,
+    ) -> None:
+        """Learn how a trial ended; a crashed one arrives without a result."""
+        configuration = self._pending.pop(trial_id, None)
+        if configuration is None:
+            return
+        if error or not result:
+            observation = Observation(
+                configuration=configuration,
+                status=TrialStatus.FAILED,
+                reason="the trial's process died",
+            )
+        else:
+            observation = _observation(configuration, result)
+        if self._on_observation is not None:
+            self._on_observation(trial_id, observation)
+        self.replay([observation])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write the observations as JSON; they are the whole state."""
+        records = [observation.to_json() for observation in self._observations]
+        Path(checkpoint_path).write_text(json.dumps(records), encoding="utf-8")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Replay what `save` wrote."""
+        records = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
+        self.replay(Observation.from_json(record) for record in records)
+
+    def _why_stop(self) -> str:
+        counted = sum(each.status is not TrialStatus.FAILED for each in self._observations)
+        if self._max_trials is not None and counted + len(self._pending) >= self._max_trials:
+            return f"all {self._max_trials} trials are done"
+        if self.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+            return f"{MAX_FAILED_IN_A_ROW} trials in a row failed for reasons of infrastructure"
+        start_s = self._clock() if self._start_s is None else self._start_s
+        if self._time_budget_s is not None and self._clock() - start_s >= self._time_budget_s:
+            return f"the time budget of {self._time_budget_s:g} s is used up"
+        return ""
+
+    @property
+    def failed_in_a_row(self) -> int:
+        """How many of the latest trials the infrastructure broke, one after the other."""
+        n = 0
+        for observation in reversed(self._observations):
+            if observation.status is not TrialStatus.FAILED:
+                break
+            n += 1
+        return n
+
+
+def _observation(configuration: Configuration, result: Mapping[str, Any]) -> Observation:
+    if OBSERVATION_KEY in result:
+        return Observation.from_json(result[OBSERVATION_KEY])
+    reported = {name: result[name] for name in _MEASUREMENT_NAMES if name in result}
+    if "saturation_rps" not in reported:
+        raise InputError(
+            "the trainable reported no saturation_rps; report the objective's metrics, e.g. "
+            "tune.report({'saturation_rps': 120.0})"
+        )
+    return Observation(
+        configuration=configuration,
+        status=TrialStatus.MEASURED,
+        measurement=Measurement(**reported),
+    )

@@ -1,0 +1,70 @@
+"""Ray Tune as the executor of trials: it asks the searcher, runs one trial, reports back.
+
+Tune keeps nothing that matters: the journal is the truth, and Tune's own files go to a
+temporary directory.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter
+
+from falcon_ray.runtime.progress import PHASE_KEY, PhaseCallback, SearchDisplay
+from falcon_ray.runtime.searcher import OBSERVATION_KEY, FalconSearch
+from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
+from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.dimension import Value
+
+# A trial's replicas take the real resources, and may take every CPU of a node: the process
+# that drives them asks for one byte of memory, which every node has, and for no CPU at all.
+DRIVER_RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
+
+
+def run_trials(
+    searcher: FalconSearch, setup: TrialSetup, *, app_prefix: str, display: SearchDisplay
+) -> None:
+    """Run trials one after the other until the searcher has finished."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # Ctrl-C is ours: Tune's own handler would swallow it and wait for the running trial.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    storage = tempfile.mkdtemp(prefix="falcon-tune-")
+    try:
+        tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(_trainable, setup=setup, app_prefix=app_prefix),
+                DRIVER_RESOURCES,
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=ConcurrencyLimiter(searcher, max_concurrent=1),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=storage, verbose=0, callbacks=[PhaseCallback(display)]
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def _trainable(config: Mapping[str, Value], *, setup: TrialSetup, app_prefix: str) -> None:
+    observation = run_serve_trial(
+        setup,
+        Configuration(config),
+        app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
+        on_phase=_report_phase,
+    )
+    tune.report({OBSERVATION_KEY: observation.to_json(), **_metrics(observation.to_json())})
+
+
+def _report_phase(phase: str) -> None:
+    tune.report({PHASE_KEY: phase})
+
+
+def _metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    measured = record["measurement"] or {}
+    return {name: each for name, each in measured.items() if isinstance(each, (int, float))}

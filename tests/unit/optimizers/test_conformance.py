@@ -1,0 +1,247 @@
+"""What every registered optimizer must do, whatever it believes."""
+
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from falcon_ray.errors import InputError
+from falcon_ray.optimizers.optimizer import Optimizer
+from falcon_ray.optimizers.registry import OPTIMIZERS, make_optimizer
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+from falcon_ray.space.objective import Objective
+from falcon_ray.space.observation import Observation
+from tests.unit.optimizers.synthetic_serving import (
+    SPACE,
+    WITH_SLO,
+    WITHOUT_SLO,
+    failed,
+    infeasible,
+    measured,
+    replay,
+    suggest,
+    usd_per_hour,
+)
+
+ONE = ConfigurationSpace.of({"batch_size": [8]})
+TWO = ConfigurationSpace.of({"dtype": ["float32", "int8"]})
+TWELVE = ConfigurationSpace.of(
+    {"batch_size": [1, 4, 16, 64], "cpu_cores": [1, 2, 4], "replicas": [1]}
+)
+
+every_optimizer = pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+every_objective = pytest.mark.parametrize(
+    "objective", [WITHOUT_SLO, WITH_SLO], ids=["no SLO", "SLO"]
+)
+every_ending = pytest.mark.parametrize("ending", [infeasible, failed])
+
+
+def make(
+    name: str, space: ConfigurationSpace, objective: Objective = WITHOUT_SLO, *, seed: int = 0
+) -> Optimizer:
+    return make_optimizer(name, space, objective, usd_per_hour(space), seed=seed)
+
+
+def run(optimizer: Optimizer, objective: Objective, n_trials: int) -> list[Configuration]:
+    tried: list[Configuration] = []
+    for _ in range(n_trials):
+        tried.append(suggest(optimizer))
+        optimizer.observe(measured(tried[-1], objective))
+    return tried
+
+
+def next_after(name: str, observations: Sequence[Observation], objective: Objective) -> object:
+    optimizer = make(name, SPACE, objective, seed=3)
+    replay(optimizer, observations)
+    return optimizer.suggest()
+
+
+@every_optimizer
+@every_objective
+@pytest.mark.parametrize("space", [ONE, TWO, TWELVE], ids=["1", "2", "12"])
+def test_each_candidate_is_suggested_once_and_then_none(
+    name: str, objective: Objective, space: ConfigurationSpace
+) -> None:
+    optimizer = make(name, space, objective)
+    tried: list[Configuration] = []
+    for _ in space.candidates:
+        assert not optimizer.exhausted
+        tried += run(optimizer, objective, 1)
+    assert sorted(map(str, tried)) == sorted(map(str, space.candidates))
+    assert optimizer.exhausted
+    assert optimizer.suggest() is None
+
+
+@every_optimizer
+@every_objective
+def test_suggestions_may_all_be_pending_at_once(name: str, objective: Objective) -> None:
+    optimizer = make(name, TWELVE, objective)
+    pending = [suggest(optimizer) for _ in TWELVE.candidates]
+    assert set(pending) == set(TWELVE.candidates)
+    assert optimizer.exhausted
+    assert optimizer.suggest() is None
+    assert optimizer.recommend() is None
+
+
+@every_optimizer
+@every_objective
+def test_four_at_a_time_never_suggests_a_candidate_twice(name: str, objective: Objective) -> None:
+    optimizer = make(name, SPACE, objective)
+    tried: list[Configuration] = []
+    for _ in range(4):
+        batch = [suggest(optimizer) for _ in range(4)]
+        tried += batch
+        for configuration in reversed(batch):  # trials end in any order
+            optimizer.observe(measured(configuration, objective))
+    assert len(set(tried)) == 16
+    assert set(tried) <= set(SPACE.candidates)
+
+
+@every_optimizer
+@every_objective
+def test_equal_seeds_and_observations_give_equal_suggestions(
+    name: str, objective: Objective
+) -> None:
+    first = run(make(name, SPACE, objective, seed=7), objective, 10)
+    again = run(make(name, SPACE, objective, seed=7), objective, 10)
+    assert first == again
+
+
+def test_random_search_differs_by_seed() -> None:
+    runs = {tuple(run(make("random", SPACE, seed=seed), WITHOUT_SLO, 3)) for seed in range(5)}
+    assert len(runs) == 5
+
+
+@every_optimizer
+@every_objective
+@pytest.mark.parametrize("n_trials", [0, 1, 3, 10])
+def test_replaying_the_journal_continues_as_the_first_run_would_have(
+    name: str, objective: Objective, n_trials: int
+) -> None:
+    original = make(name, SPACE, objective, seed=3)
+    observations: list[Observation] = []
+    for trial in range(n_trials):
+        configuration = suggest(original)
+        endings = {2: infeasible(configuration), 3: failed(configuration)}
+        observations.append(endings.get(trial % 4, measured(configuration, objective)))
+        original.observe(observations[-1])
+    lines = [json.dumps(each.to_json()) for each in observations]
+    restored = [Observation.from_json(json.loads(line)) for line in lines]
+    assert next_after(name, restored, objective) == original.suggest()
+
+
+@every_optimizer
+def test_suggestions_that_were_pending_at_the_end_are_made_again(name: str) -> None:
+    original = make(name, SPACE, seed=3)
+    observation = measured(suggest(original), WITHOUT_SLO)
+    original.observe(observation)
+    lost = original.suggest()
+    assert next_after(name, [observation], WITHOUT_SLO) == lost
+
+
+@every_optimizer
+@every_objective
+@every_ending
+def test_it_goes_on_when_no_trial_is_ever_measured(
+    name: str, objective: Objective, ending: Callable[[Configuration], Observation]
+) -> None:
+    optimizer = make(name, TWELVE, objective)
+    tried: set[Configuration] = set()
+    while not optimizer.exhausted:
+        configuration = suggest(optimizer)
+        tried.add(configuration)
+        optimizer.observe(ending(configuration))
+    assert tried == set(TWELVE.candidates)
+    assert optimizer.recommend() is None
+
+
+@every_optimizer
+def test_trials_that_were_not_suggested_count_too(name: str) -> None:
+    optimizer = make(name, TWO)
+    optimizer.observe(measured(TWO.candidates[0], WITHOUT_SLO))
+    assert suggest(optimizer) == TWO.candidates[1]
+    assert optimizer.exhausted
+
+
+@every_optimizer
+def test_a_configuration_may_be_observed_again(name: str) -> None:
+    optimizer = make(name, TWO)
+    configuration = suggest(optimizer)
+    for _ in range(3):
+        optimizer.observe(failed(configuration))
+        optimizer.observe(measured(configuration, WITHOUT_SLO))
+    assert suggest(optimizer) != configuration
+    assert optimizer.exhausted
+
+
+@every_optimizer
+def test_a_trial_of_another_space_is_refused(name: str) -> None:
+    optimizer = make(name, TWO)
+    with pytest.raises(InputError, match="batch_size=8 is no candidate of this space"):
+        optimizer.observe(measured(ONE.candidates[0], WITHOUT_SLO))
+
+
+@every_optimizer
+@every_objective
+def test_the_best_measured_feasible_trial_is_recommended(name: str, objective: Objective) -> None:
+    optimizer = make(name, SPACE, objective)
+    assert optimizer.recommend() is None
+    rates: dict[Configuration, float] = {}
+    for configuration in run(optimizer, objective, 12):
+        measurement = measured(configuration, objective).measurement
+        assert measurement is not None
+        rates[configuration] = measurement.metric(objective.rate_metric) or 0.0
+    prices = dict(zip(SPACE.candidates, usd_per_hour(SPACE), strict=True))
+    best = max(rates, key=lambda each: rates[each] / prices[each])
+    recommended = optimizer.recommend()
+    assert recommended is not None
+    assert rates[best] > 0
+    assert recommended.configuration == best
+
+
+@every_optimizer
+def test_nothing_is_recommended_while_every_trial_breaks_the_slo(name: str) -> None:
+    optimizer = make(name, SPACE, WITH_SLO)
+    slow = SPACE.configuration({"batch_size": 128, "cpu_cores": 1, "dtype": "float32"})
+    optimizer.observe(measured(slow, WITH_SLO))
+    assert optimizer.recommend() is None
+    assert suggest(optimizer) != slow
+
+
+@every_optimizer
+@pytest.mark.parametrize(
+    ("prices", "problem"),
+    [
+        ([1.0], r"for each of the 2 candidates, got the shape \(1,\)"),
+        ([1.0, 0.0], "positive and finite, got 0.0 for dtype=int8"),
+        ([1.0, np.inf], "positive and finite, got inf for dtype=int8"),
+    ],
+)
+def test_prices_that_do_not_fit_are_refused(name: str, prices: list[float], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        make_optimizer(name, TWO, WITHOUT_SLO, np.array(prices), seed=0)
+
+
+@every_optimizer
+def test_every_suggestion_says_why_in_one_line(name: str) -> None:
+    optimizer = make(name, SPACE)
+    for _ in range(3):
+        suggestion = optimizer.suggest()
+        assert suggestion is not None
+        assert len(suggestion.why) > 10
+        assert "\n" not in suggestion.why
+        optimizer.observe(measured(suggestion.configuration, WITHOUT_SLO))
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("bayes", "no optimizer 'bayes'; did you mean 'bayesian'"),
+        ("Random", "no optimizer 'Random'; did you mean 'random'"),
+        ("xyz", "no optimizer 'xyz'; known are bayesian, random"),
+    ],
+)
+def test_an_unknown_optimizer_is_refused_with_the_nearest_name(asked: str, answer: str) -> None:
+    with pytest.raises(InputError, match=answer):
+        make(asked, TWO)

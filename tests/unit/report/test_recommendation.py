@@ -1,0 +1,254 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from falcon_ray.errors import (
+    ClusterError,
+    FalconRayError,
+    InputError,
+    NothingFeasibleError,
+    SearchInterruptedError,
+)
+from falcon_ray.report.recommendation import (
+    NothingFeasible,
+    Recommendation,
+    Standing,
+    recommend,
+)
+from falcon_ray.report.record import Role, SearchRecord
+from falcon_ray.report.valuation import Verdict, value
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+from falcon_ray.space.observation import Observation
+from tests.unit.report.searches import (
+    HEADER,
+    PRICING,
+    SLO,
+    batch,
+    failed,
+    infeasible,
+    measured,
+    measurement,
+    search,
+)
+
+SLO_HEADER = replace(HEADER, objective=SLO, capacity_step=0.05)
+
+B1 = measured(batch(1), measurement(100.0))
+B16 = measured(batch(16), measurement(140.0))
+FRESH_B1 = measured(batch(1), measurement(100.0, spread=1.04))
+FRESH_B16 = measured(batch(16), measurement(138.0, spread=1.03))
+
+
+def found(record: SearchRecord) -> Recommendation:
+    result = recommend(record)
+    assert isinstance(result, Recommendation)
+    return result
+
+
+def nothing(record: SearchRecord) -> NothingFeasible:
+    result = recommend(record)
+    assert isinstance(result, NothingFeasible)
+    return result
+
+
+def under_slo(
+    batch_size: int, capacity_rps: float | None, floor_latency_ms: float = 20.0
+) -> Observation:
+    return measured(
+        batch(batch_size),
+        measurement(300.0, capacity_rps=capacity_rps, floor_latency_ms=floor_latency_ms),
+    )
+
+
+def test_the_fresh_numbers_are_quoted_and_not_the_trials() -> None:
+    """138 requests/s * 3600 s/h / 0.05 USD/h = 9,936,000; the interval as in test_comparison."""
+    best = found(search([B1, B16], [(Role.BEST, FRESH_B16), (Role.BASELINE, FRESH_B1)]))
+    assert best.configuration == batch(16)
+    assert (best.standing, best.is_baseline) == (Standing.CONFIRMED, False)
+    assert best.requests_per_dollar == pytest.approx(9_936_000)
+    assert best.requests_per_second == 138.0
+    assert (best.chosen.usd_per_hour, best.chosen.instance_type) == (pytest.approx(0.05), "c4")
+    assert best.sentence == (
+        "batch_size=16 serves 9,940,000 requests per dollar, "
+        "38 % more than the baseline (95 % interval 31 % to 45 %)."
+    )
+
+
+def test_a_tie_is_called_a_tie() -> None:
+    """hypot(ln 1.03, ln 1.04) = 0.04911; 1.02 e^-0.04911 = 0.9711, 1.02 e^0.04911 = 1.0713."""
+    fresh = measured(batch(16), measurement(102.0, spread=1.03))
+    best = found(search([B1, B16], [(Role.BEST, fresh), (Role.BASELINE, FRESH_B1)]))
+    assert best.sentence == (
+        "batch_size=16 serves 7,340,000 requests per dollar, "
+        "no difference from the baseline shown (95 % interval -2.9 % to 7.1 %)."
+    )
+
+
+def test_without_confirmation_the_trials_number_is_not_confirmed() -> None:
+    best = found(search([B1, B16]))
+    assert (best.standing, best.gain) == (Standing.NOT_CONFIRMED, None)
+    assert best.sentence == (
+        "batch_size=16 served 10,100,000 requests per dollar in its trial; "
+        "not confirmed, because it was not measured again."
+    )
+
+
+def test_a_confirmation_that_failed_confirms_nothing() -> None:
+    best = found(search([B1, B16], [(Role.BEST, failed(batch(16)))]))
+    assert best.standing is Standing.NOT_CONFIRMED
+    assert best.sentence.endswith("not confirmed, because the second trial failed: node lost.")
+
+
+def test_a_best_that_cannot_be_served_again_is_not_relied_on() -> None:
+    best = found(search([B1, B16], [(Role.BEST, infeasible(batch(16)))]))
+    assert best.standing is Standing.NOT_REPRODUCED
+    assert best.requests_per_dollar == pytest.approx(10_080_000)
+    assert "but not when measured again (out of memory); do not rely on it" in best.sentence
+
+
+def test_the_baseline_may_be_the_best() -> None:
+    slow = measured(batch(8), measurement(90.0))
+    best = found(search([B1, slow], [(Role.BEST, FRESH_B1)]))
+    assert best.is_baseline
+    assert best.sentence == (
+        "batch_size=1 serves 7,200,000 requests per dollar and is the baseline: "
+        "2 trials found nothing better."
+    )
+
+
+def test_a_baseline_that_is_better_after_all_is_recommended() -> None:
+    """80 / 100 = 0.8 and hypot(ln 1.03, ln 1.04) = 0.04911: -24 % to -16 %."""
+    fresh = measured(batch(16), measurement(80.0, spread=1.03))
+    best = found(search([B1, B16], [(Role.BEST, fresh), (Role.BASELINE, FRESH_B1)]))
+    assert (best.configuration, best.is_baseline) == (batch(1), True)
+    assert best.sentence == (
+        "batch_size=1 serves 7,200,000 requests per dollar and is the baseline: measured again, "
+        "the search's choice batch_size=16 serves 20 % less than the baseline "
+        "(95 % interval -24 % to -16 %)."
+    )
+
+
+def test_without_a_baseline_the_rate_has_its_interval() -> None:
+    """138 / 1.03 * 72,000 = 9,650,000 and 138 * 1.03 * 72,000 = 10,230,000."""
+    header = replace(HEADER, baseline=None)
+    best = found(search([B1, B16], [(Role.BEST, FRESH_B16)], header=header))
+    assert best.sentence == (
+        "batch_size=16 serves 9,940,000 requests per dollar "
+        "(95 % interval 9,650,000 to 10,200,000)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "told"),
+    [
+        (None, "; the baseline was not measured again, so there is no comparison."),
+        (failed(batch(1)), "; there is no comparison, the baseline's trial failed: node lost."),
+        (infeasible(batch(1)), "; the baseline cannot do that (out of memory)."),
+    ],
+)
+def test_a_baseline_without_a_measurement_is_no_comparison(
+    baseline: Observation | None, told: str
+) -> None:
+    confirmations = [(Role.BEST, FRESH_B16)]
+    if baseline is not None:
+        confirmations.append((Role.BASELINE, baseline))
+    best = found(search([B1, B16], confirmations))
+    assert best.gain is None
+    assert best.sentence == f"batch_size=16 serves 9,940,000 requests per dollar{told}"
+
+
+def test_what_the_search_confirmed_is_chosen_over_a_higher_raw_score() -> None:
+    lucky = measured(batch(8), measurement(150.0))
+    best = found(search([B1, lucky, B16], [(Role.BEST, FRESH_B16)]))
+    assert best.configuration == batch(16)
+
+
+def test_a_confirmation_before_later_trials_does_not_choose() -> None:
+    later = measured(batch(8), measurement(150.0))
+    record = search([B1, B16, later], [(Role.BEST, FRESH_B16)], n_trials_before=2)
+    best = found(record)
+    assert (best.configuration, best.standing) == (batch(8), Standing.NOT_CONFIRMED)
+
+
+def test_infeasible_and_failed_trials_are_never_chosen() -> None:
+    assert found(search([infeasible(batch(8)), failed(batch(16)), B1])).configuration == batch(1)
+
+
+def test_under_an_slo_the_certified_rate_is_compared_at_its_resolution() -> None:
+    """120 * 3600 / 0.05 = 8,640,000; 120/105 - 1 = 14 % to 126/100 - 1 = 26 %."""
+    trials = [under_slo(1, 100.0), under_slo(16, 120.0)]
+    confirmations = [(Role.BEST, trials[1]), (Role.BASELINE, trials[0])]
+    best = found(search(trials, confirmations, header=SLO_HEADER))
+    assert best.sentence == (
+        "batch_size=16 serves 8,640,000 requests per dollar with 99 % of requests within 50 ms, "
+        "20 % more than the baseline (14 % to 26 % at the 5 % resolution of certified rates)."
+    )
+
+
+def test_a_configuration_without_a_certified_rate_has_no_score() -> None:
+    trials = [under_slo(1, 100.0), under_slo(16, None, floor_latency_ms=80.0)]
+    assert found(search(trials, header=SLO_HEADER)).configuration == batch(1)
+    valued = value(trials[1], SLO, PRICING)
+    assert (valued.verdict, valued.score) == (Verdict.OVER_SLO, None)
+    assert valued.reason == "p99 80 ms at the lightest load, over the budget of 50 ms"
+
+
+def test_a_baseline_over_the_slo_says_by_how_much() -> None:
+    trials = [under_slo(1, None, floor_latency_ms=80.0), under_slo(16, 120.0)]
+    confirmations = [(Role.BEST, trials[1]), (Role.BASELINE, trials[0])]
+    best = found(search(trials, confirmations, header=SLO_HEADER))
+    assert best.sentence.endswith(
+        "; the baseline cannot do that (p99 80 ms at the lightest load, over the budget of 50 ms)."
+    )
+
+
+def test_nothing_feasible_names_the_closest_and_by_how_much_it_misses() -> None:
+    """62 - 50 = 12 ms, which is 24 % of 50 ms."""
+    trials = [under_slo(16, None, 90.0), under_slo(1, None, 62.0), infeasible(batch(8))]
+    result = nothing(search(trials, header=SLO_HEADER))
+    assert result.closest is not None
+    assert result.closest.configuration == batch(1)
+    assert result.excess_ms == pytest.approx(12.0)
+    assert result.sentence == (
+        "None of 3 trials served 99 % of requests within 50 ms; closest was batch_size=1, "
+        "12 ms (24 %) over at the lightest load; raise the latency budget to 62 ms or more, "
+        "or widen the space."
+    )
+    assert isinstance(result.error, NothingFeasibleError)
+    assert (str(result.error), result.error.exit_code) == (result.sentence, 3)
+
+
+def test_a_latency_within_the_budget_that_was_not_certified_asks_for_more_requests() -> None:
+    result = nothing(search([under_slo(1, None, 45.0)], header=SLO_HEADER))
+    assert result.excess_ms == pytest.approx(-5.0)
+    assert "with 45 ms at the lightest load, but too few requests" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("trials", "error_type", "told"),
+    [
+        ([], SearchInterruptedError, "No trial has ended yet"),
+        ([failed(batch(1)), failed(batch(8))], ClusterError, "All 2 trials failed .* node lost"),
+        ([infeasible(batch(1)), failed(batch(8))], NothingFeasibleError, "None of 2 .* out of mem"),
+        ([under_slo(1, None, math.inf)], NothingFeasibleError, "None of 1 .* no request succeeded"),
+    ],
+)
+def test_why_nothing_was_measured_decides_the_error(
+    trials: list[Observation], error_type: type[FalconRayError], told: str
+) -> None:
+    result = nothing(search(trials, header=SLO_HEADER))
+    assert (result.closest, result.error_type) == (None, error_type)
+    with pytest.raises(error_type, match=told):
+        raise result.error
+
+
+def test_a_configuration_that_no_priced_instance_holds_is_an_input_error() -> None:
+    huge = measured(Configuration({"cpu_cores": 64}), measurement(100.0))
+    with pytest.raises(InputError, match="no priced instance holds cpu_cores=64"):
+        value(huge, HEADER.objective, PRICING)
+
+
+def test_everything_is_told_where_the_space_left_no_choice() -> None:
+    header = replace(HEADER, space=ConfigurationSpace.of({"batch_size": [1], "dtype": ["float32"]}))
+    assert found(search([B1], header=header)).sentence.startswith("batch_size=1 dtype=float32")

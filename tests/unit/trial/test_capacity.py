@@ -1,0 +1,187 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from falcon_ray.errors import InputError
+from falcon_ray.space.objective import Slo
+from falcon_ray.trial.arrivals import poisson
+from falcon_ray.trial.capacity import CapacitySearch, seconds_to_certify
+from falcon_ray.trial.statistics import SloVerdict, percentiles_ms, slo_verdict
+
+SATURATION_RPS = 100.0
+SERVICE_MS = 10.0
+
+
+def md1_latency_p99_ms(rate_rps: float) -> float:
+    """Service time plus an exponential wait with the mean of an M/D/1 queue."""
+    load = rate_rps / SATURATION_RPS
+    if load >= 1:
+        return math.inf
+    return SERVICE_MS * (1 + load / (2 * (1 - load)) * math.log(100))
+
+
+def md1_capacity_rps(budget_ms: float) -> float:
+    """The rate at which `md1_latency_p99_ms` is the budget: its inverse."""
+    odds = 2 * (budget_ms / SERVICE_MS - 1) / math.log(100)
+    return SATURATION_RPS * odds / (1 + odds)
+
+
+def run(search: CapacitySearch, verdict_at: Callable[[float], SloVerdict]) -> list[float]:
+    offered = list[float]()
+    while (rate_rps := search.next_rate()) is not None:
+        offered.append(rate_rps)
+        search.record(rate_rps, verdict_at(rate_rps), md1_latency_p99_ms(rate_rps))
+    return offered
+
+
+def threshold(capacity_rps: float) -> Callable[[float], SloVerdict]:
+    return lambda rate: SloVerdict.MET if rate <= capacity_rps else SloVerdict.VIOLATED
+
+
+@pytest.mark.parametrize("budget_ms", [12.0, 15.0, 20.0, 40.0, 100.0, 500.0])
+def test_capacity_under_a_queue_is_found_to_5_percent_in_8_loads(budget_ms: float) -> None:
+    search = CapacitySearch(SATURATION_RPS)
+    offered = run(
+        search,
+        lambda rate: (
+            SloVerdict.MET if md1_latency_p99_ms(rate) <= budget_ms else SloVerdict.VIOLATED
+        ),
+    )
+    true_rps = md1_capacity_rps(budget_ms)
+    assert len(offered) <= 8
+    assert search.capacity_rps is not None
+    assert 0.95 * true_rps <= search.capacity_rps <= true_rps
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(share=st.floats(0.05, 1.0), saturation_rps=st.floats(0.01, 1e6))
+def test_any_capacity_above_the_lightest_load_is_found_to_5_percent_in_8_loads(
+    share: float, saturation_rps: float
+) -> None:
+    search = CapacitySearch(saturation_rps)
+    offered = run(search, threshold(share * saturation_rps))
+    assert len(offered) <= (6 if share >= 0.35 else 8)
+    assert search.capacity_rps is not None
+    assert share * saturation_rps / 1.05001 <= search.capacity_rps <= share * saturation_rps
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(verdicts=st.lists(st.sampled_from(SloVerdict), min_size=8, max_size=8))
+def test_whatever_the_verdicts_the_search_ends_and_certifies_only_what_was_met(
+    verdicts: list[SloVerdict],
+) -> None:
+    search, left = CapacitySearch(SATURATION_RPS), iter(verdicts)
+    offered = run(search, lambda _: next(left))
+    met = [rate for rate, said in zip(offered, verdicts, strict=False) if said is SloVerdict.MET]
+    assert len(set(offered)) == len(offered)
+    assert all(0 < rate < SATURATION_RPS for rate in offered)
+    assert search.capacity_rps == max(met, default=None)
+
+
+def test_first_load_is_70_percent_of_saturation() -> None:
+    assert CapacitySearch(200.0).next_rate() == pytest.approx(140.0)
+
+
+def test_asking_twice_gives_the_same_rate() -> None:
+    search = CapacitySearch(SATURATION_RPS)
+    assert search.next_rate() == search.next_rate()
+
+
+def test_a_met_rate_is_followed_by_the_geometric_mean_with_saturation() -> None:
+    search = CapacitySearch(SATURATION_RPS)
+    search.record(70.0, SloVerdict.MET, 20.0)
+    assert search.next_rate() == pytest.approx(math.sqrt(70.0 * 100.0))
+
+
+def test_nothing_is_feasible_only_after_a_very_light_load() -> None:
+    search = CapacitySearch(SATURATION_RPS)
+    offered = run(search, lambda _: SloVerdict.VIOLATED)
+    assert offered == pytest.approx([70.0, 35.0, 10.5, 5.0])
+    assert search.capacity_rps is None
+    assert search.floor_latency_ms == md1_latency_p99_ms(offered[-1])
+
+
+def test_undecided_sends_the_search_down_and_proves_nothing() -> None:
+    search = CapacitySearch(SATURATION_RPS)
+    search.record(70.0, SloVerdict.UNDECIDED, 50.0)
+    assert search.capacity_rps is None
+    assert search.next_rate() == pytest.approx(35.0)
+    search.record(35.0, SloVerdict.MET, 20.0)
+    assert search.capacity_rps == 35.0
+    assert search.next_rate() == pytest.approx(math.sqrt(35.0 * 70.0))
+
+
+def test_floor_latency_is_that_of_the_lightest_load_and_not_of_the_fastest_answer() -> None:
+    search = CapacitySearch(SATURATION_RPS)
+    assert search.floor_latency_ms is None
+    search.record(70.0, SloVerdict.VIOLATED, 50.0)
+    search.record(35.0, SloVerdict.MET, 21.0)
+    search.record(49.5, SloVerdict.MET, 20.5)
+    assert search.floor_latency_ms == 21.0
+    assert [point.rate_rps for point in search.points] == [70.0, 35.0, 49.5]
+
+
+def test_search_ends_at_its_points_and_keeps_what_it_certified() -> None:
+    search = CapacitySearch(SATURATION_RPS, max_points=2)
+    assert run(search, threshold(40.0)) == pytest.approx([70.0, 35.0])
+    assert search.capacity_rps == pytest.approx(35.0)
+
+
+def test_a_coarser_resolution_needs_fewer_loads() -> None:
+    coarse, fine = CapacitySearch(SATURATION_RPS, resolution=0.5), CapacitySearch(SATURATION_RPS)
+    # 70 met: saturation is within 100 / 70 - 1 = 43 %, near enough for the coarse one.
+    assert len(run(coarse, threshold(80.0))) == 1
+    assert len(run(fine, threshold(80.0))) == 4
+
+
+def test_a_simulated_queue_is_certified_near_its_true_capacity() -> None:
+    def latencies_ms(rate_rps: float, n: int, rng: np.random.Generator) -> np.ndarray:
+        arrivals_s = poisson(rate_rps, n / rate_rps, rng)
+        # Lindley's recursion, solved: the backlog is a walk above its running minimum.
+        steps_s = SERVICE_MS / 1e3 - np.diff(arrivals_s, append=arrivals_s[-1])
+        walk_s = np.concatenate([[0.0], np.cumsum(steps_s)[:-1]])
+        return (walk_s - np.minimum.accumulate(walk_s)) * 1e3 + SERVICE_MS
+
+    slo = Slo(latency_budget_ms=40.0)
+    rng = np.random.default_rng(0)
+    rates_rps = np.arange(30.0, 70.0, 0.5)
+    true_p99_ms = [percentiles_ms(latencies_ms(r, 50_000, rng), (99,))[0] for r in rates_rps]
+    true_rps = rates_rps[np.array(true_p99_ms) <= slo.latency_budget_ms].max()
+    found = list[float]()
+    for _ in range(20):
+        search = CapacitySearch(SATURATION_RPS)
+        while (rate_rps := search.next_rate()) is not None:
+            latency_ms = latencies_ms(rate_rps, 3000, rng)
+            verdict = slo_verdict(latency_ms, np.ones(latency_ms.size, np.bool_), slo)
+            search.record(rate_rps, verdict, percentiles_ms(latency_ms, (99,))[0])
+        assert search.capacity_rps is not None
+        found.append(search.capacity_rps / true_rps)
+    # Certifying needs a margin, so the mean lies below; correlated waits let a few lie above.
+    assert 0.85 <= np.mean(found) <= 1.0
+    assert max(found) <= 1.1
+
+
+def test_arguments_are_checked() -> None:
+    with pytest.raises(InputError, match="saturation_rps must be positive"):
+        CapacitySearch(math.nan)
+    with pytest.raises(InputError, match="max_points must be at least 1"):
+        CapacitySearch(1.0, max_points=0)
+    with pytest.raises(InputError, match="resolution must be positive"):
+        CapacitySearch(1.0, resolution=0.0)
+    search = CapacitySearch(1.0)
+    with pytest.raises(ValueError, match="rate_rps must be positive"):
+        search.record(0.0, SloVerdict.MET, 1.0)
+    with pytest.raises(ValueError, match="latency_percentile_ms must be positive"):
+        search.record(1.0, SloVerdict.MET, math.nan)
+    with pytest.raises(ValueError, match="rate_rps must be positive"):
+        seconds_to_certify(0.0, Slo(latency_budget_ms=1.0))
+
+
+def test_seconds_to_certify_is_the_requests_needed_over_the_rate() -> None:
+    assert seconds_to_certify(100.0, Slo(latency_budget_ms=50.0)) == pytest.approx(2.99)
+    slo = Slo(latency_budget_ms=50.0, latency_percentile=95.0)
+    assert seconds_to_certify(10.0, slo) == pytest.approx(5.9)  # 59 requests

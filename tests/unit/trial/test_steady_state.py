@@ -1,0 +1,186 @@
+import math
+
+import numpy as np
+import pytest
+
+from falcon_ray.errors import InputError
+from falcon_ray.space.configuration import FloatArray
+from falcon_ray.trial.requests import RequestLog
+from falcon_ray.trial.statistics import Estimate, throughput
+from falcon_ray.trial.steady_state import (
+    PrecisionRule,
+    PrecisionVerdict,
+    WarmUpRule,
+    WarmUpVerdict,
+)
+
+BATCH = 8
+POLL_S = 0.25
+
+
+def log_of(done_s: FloatArray, *, ok: bool = True) -> RequestLog:
+    return RequestLog(
+        intended_s=done_s, sent_s=done_s, done_s=done_s, ok=np.full(done_s.size, ok, np.bool_)
+    )
+
+
+def service(
+    *, until_s: float, batch_s: float, slow: float = 0.0, recovers_in_s: float = 4.0, seed: int = 0
+) -> FloatArray:
+    """Completions of full batches with 3 % noise, `slow` at first and at full speed later."""
+    rng = np.random.default_rng(seed)
+    now_s, done_s = 0.0, list[float]()
+    while now_s < until_s:
+        speed = 1 - slow * max(0.0, 1 - now_s / recovers_in_s)
+        now_s += batch_s * (1 + 0.03 * rng.standard_normal()) / speed
+        done_s.append(now_s)
+    done = np.repeat(done_s, BATCH)
+    return done[done < until_s]
+
+
+def warm_up_verdict(done_s: FloatArray, elapsed_s: float, *, ok: bool = True) -> WarmUpVerdict:
+    return WarmUpRule().judge(log_of(done_s, ok=ok), elapsed_s=elapsed_s, granularity=BATCH)
+
+
+def test_warm_up_takes_its_minimum_even_when_level() -> None:
+    done_s = service(until_s=1.4, batch_s=0.02)
+    assert warm_up_verdict(done_s, 1.4) is WarmUpVerdict.KEEP_WARMING
+
+
+def test_steady_throughput_is_level() -> None:
+    assert warm_up_verdict(service(until_s=2.0, batch_s=0.02), 2.0) is WarmUpVerdict.LEVEL
+
+
+@pytest.mark.parametrize("elapsed_s", [1.75, 2.5, 3.25, 4.0, 4.75, 5.5])
+def test_perfectly_regular_batches_are_level(elapsed_s: float) -> None:
+    # 0.07 has no exact binary form: sums of it drift in their last digits, ever the same way.
+    done_s = np.repeat(np.cumsum(np.full(int(elapsed_s / 0.07), 0.07)), BATCH)
+    assert warm_up_verdict(done_s, elapsed_s) is WarmUpVerdict.LEVEL
+
+
+def test_throughput_that_still_rises_is_not_level() -> None:
+    done_s = service(until_s=2.0, batch_s=0.02, slow=0.2)
+    assert warm_up_verdict(done_s, 2.0) is WarmUpVerdict.KEEP_WARMING
+
+
+def test_throughput_that_falls_is_not_level_either() -> None:
+    done_s = service(until_s=2.0, batch_s=0.02, slow=-0.2)
+    assert warm_up_verdict(done_s, 2.0) is WarmUpVerdict.KEEP_WARMING
+
+
+def test_warm_up_gives_up_at_its_maximum_and_says_so() -> None:
+    done_s = service(until_s=6.0, batch_s=0.02, slow=0.5, recovers_in_s=10.0)
+    assert warm_up_verdict(done_s, 6.0) is WarmUpVerdict.GAVE_UP
+
+
+def test_few_batches_are_not_level() -> None:
+    # 0.5 s a batch: 3 in 1.9 s, 11 in 5.9 s.
+    assert warm_up_verdict(service(until_s=1.9, batch_s=0.5), 1.9) is WarmUpVerdict.KEEP_WARMING
+    assert warm_up_verdict(service(until_s=5.9, batch_s=0.5), 5.9) is WarmUpVerdict.LEVEL
+    assert warm_up_verdict(service(until_s=6.0, batch_s=2.0), 6.0) is WarmUpVerdict.GAVE_UP
+
+
+def test_failed_requests_do_not_warm_anything() -> None:
+    done_s = service(until_s=2.0, batch_s=0.02)
+    assert warm_up_verdict(done_s, 2.0, ok=False) is WarmUpVerdict.KEEP_WARMING
+    assert warm_up_verdict(np.empty(0), 6.0) is WarmUpVerdict.GAVE_UP
+
+
+def test_a_slow_first_batch_does_not_prolong_the_warm_up() -> None:
+    done_s = service(until_s=2.0, batch_s=0.05)
+    done_s = np.concatenate([done_s[:BATCH], done_s[BATCH:] + 0.9])
+    assert warm_up_verdict(done_s, 2.9) is WarmUpVerdict.LEVEL
+
+
+def precision_verdict(
+    done_s: FloatArray, elapsed_s: float, *, rule: PrecisionRule | None = None, ok: bool = True
+) -> PrecisionVerdict:
+    rule = rule or PrecisionRule()
+    return rule.judge(log_of(done_s, ok=ok), elapsed_s=elapsed_s, granularity=BATCH)
+
+
+def test_measurement_takes_its_minimum_even_when_precise() -> None:
+    done_s = service(until_s=2.9, batch_s=0.02)
+    assert precision_verdict(done_s, 2.9) is PrecisionVerdict.KEEP_MEASURING
+
+
+def test_a_narrow_interval_is_precise() -> None:
+    # 60 batches with 3 % noise: 2.13 * 3 % / sqrt(60) = 0.8 % of throughput.
+    assert precision_verdict(service(until_s=3.0, batch_s=0.05), 3.0) is PrecisionVerdict.PRECISE
+
+
+def test_a_wide_interval_is_not_precise_until_time_is_up() -> None:
+    done_s = service(until_s=3.0, batch_s=0.05)
+    strict = PrecisionRule(relative_half_width=0.001)
+    assert precision_verdict(done_s, 9.9, rule=strict) is PrecisionVerdict.KEEP_MEASURING
+    assert precision_verdict(done_s, 10.0, rule=strict) is PrecisionVerdict.GAVE_UP
+
+
+def test_nothing_completed_is_not_precise() -> None:
+    assert precision_verdict(np.empty(0), 5.0) is PrecisionVerdict.KEEP_MEASURING
+    done_s = service(until_s=3.0, batch_s=0.05)
+    assert precision_verdict(done_s, 10.0, ok=False) is PrecisionVerdict.GAVE_UP
+
+
+def test_senseless_rules_are_refused() -> None:
+    with pytest.raises(InputError, match="min_s <= max_s"):
+        WarmUpRule(min_s=7.0)
+    with pytest.raises(InputError, match="window_s must be positive"):
+        WarmUpRule(window_s=0.0)
+    with pytest.raises(InputError, match="n_windows must be at least 5"):
+        WarmUpRule(n_windows=4)
+    with pytest.raises(InputError, match="significance must lie between"):
+        WarmUpRule(significance=1.0)
+    with pytest.raises(InputError, match="min_s <= max_s"):
+        PrecisionRule(min_s=-1.0)
+    with pytest.raises(InputError, match="relative_half_width must be positive"):
+        PrecisionRule(relative_half_width=math.nan)
+
+
+def measure_by_the_rules(done_s: FloatArray) -> Estimate:
+    """What a trial does: warm up, then measure, asking a rule every quarter of a second."""
+    log, warm_up, precision = log_of(done_s), WarmUpRule(), PrecisionRule()
+    start_s = POLL_S
+    while (
+        warm_up.judge(log.between(0.0, start_s), elapsed_s=start_s, granularity=BATCH)
+        is WarmUpVerdict.KEEP_WARMING
+    ):
+        start_s += POLL_S
+    taken_s = POLL_S
+    while (
+        precision.judge(
+            log.between(start_s, start_s + taken_s), elapsed_s=taken_s, granularity=BATCH
+        )
+        is PrecisionVerdict.KEEP_MEASURING
+    ):
+        taken_s += POLL_S
+    estimate = throughput(log.between(start_s, start_s + taken_s).done_s, granularity=BATCH)
+    assert estimate is not None
+    return estimate
+
+
+def measure_by_three_windows(done_s: FloatArray) -> float:
+    """What perf_analyzer does: the mean of three 1 s windows in a row within 10 % of it."""
+    counts = np.bincount(done_s.astype(np.intp)).astype(np.float64)
+    for last in range(3, counts.size + 1):
+        recent = counts[last - 3 : last]
+        if np.all(np.abs(recent / recent.mean() - 1) <= 0.1):
+            return float(recent.mean())
+    raise AssertionError("the service never settled")
+
+
+@pytest.mark.parametrize(
+    ("batch_s", "largest_error"),
+    [(0.02, 0.01), (0.05, 0.01), (0.2, 0.025)],
+)
+def test_a_slow_warm_up_costs_less_than_half_the_error_of_three_windows(
+    batch_s: float, largest_error: float
+) -> None:
+    true_rps = BATCH / batch_s
+    ours, theirs = list[float](), list[float]()
+    for seed in range(20):
+        done_s = service(until_s=17.0, batch_s=batch_s, slow=0.2, seed=seed)
+        ours.append(abs(measure_by_the_rules(done_s).mean / true_rps - 1))
+        theirs.append(abs(measure_by_three_windows(done_s) / true_rps - 1))
+    assert np.mean(ours) < largest_error
+    assert np.mean(theirs) > 2 * np.mean(ours)
