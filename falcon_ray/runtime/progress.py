@@ -38,7 +38,7 @@ class SearchDisplay(Protocol):
         """The running trial has come to another phase."""
         ...
 
-    def trial_ended(self, label: str, observation: Observation, *, wall_s: float) -> None:
+    def trial_ended(self, observation: Observation, *, wall_s: float) -> None:
         """The running trial ended."""
         ...
 
@@ -62,7 +62,7 @@ class SilentDisplay:
     def phase(self, text: str) -> None:
         """See `SearchDisplay.phase`."""
 
-    def trial_ended(self, label: str, observation: Observation, *, wall_s: float) -> None:
+    def trial_ended(self, observation: Observation, *, wall_s: float) -> None:
         """See `SearchDisplay.trial_ended`."""
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class RichDisplay:
         if self._status is not None:
             self._status.update(Text(text))
 
-    def trial_ended(self, label: str, observation: Observation, *, wall_s: float) -> None:
+    def trial_ended(self, observation: Observation, *, wall_s: float) -> None:
         """See `SearchDisplay.trial_ended`."""
         self._stop_status()
         self._console.print(Text(f"  {self._outcome(observation)}, {wall_s:.0f} s"))
@@ -156,6 +156,10 @@ class PhaseCallback(Callback):
 
     def __init__(self, display: SearchDisplay) -> None:
         self._display = display
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the display: Tune pickles its set-up, and a terminal cannot be."""
+        return {"_display": SilentDisplay()}
 
     def on_trial_result(
         self,

@@ -67,7 +67,14 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     with ray_session(request.address) as cluster:
         header = search_header(request, checked, cluster.nodes)
         with Journal.create(directory, header.to_json()) as journal:
-            job = _SearchJob(directory, journal, request, checked, cluster, shown)
+            job = _SearchJob(
+                directory,
+                journal=journal,
+                request=request,
+                checked=checked,
+                cluster=cluster,
+                display=shown,
+            )
             job.run(read_search(directory))
     return SearchResult(directory, read_search(directory))
 
@@ -99,7 +106,14 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
             checked = check_target(request, directory=Path.cwd())
             with ray_session(request.address) as cluster:
                 journal.search_resumed()
-                job = _SearchJob(directory, journal, request, checked, cluster, display)
+                job = _SearchJob(
+                    directory,
+                    journal=journal,
+                    request=request,
+                    checked=checked,
+                    cluster=cluster,
+                    display=display,
+                )
                 job.run(record)
     write_report(directory, read_search(directory))
     return SearchResult(directory, read_search(directory))
@@ -143,6 +157,7 @@ class _SearchJob:
     def __init__(
         self,
         directory: Path,
+        *,
         journal: Journal,
         request: SearchRequest,
         checked: CheckedTarget,
@@ -235,7 +250,7 @@ class _SearchJob:
         running = self._running.pop(trial_id)
         wall_s = time.monotonic() - running.start_s
         self._journal.trial_ended(running.number, observation, wall_s=wall_s)
-        self._display.trial_ended(f"Trial {running.number}", observation, wall_s=wall_s)
+        self._display.trial_ended(observation, wall_s=wall_s)
 
     def _confirm(
         self, best: Configuration, header: SearchHeader, setup: TrialSetup, prefix: str
@@ -261,7 +276,7 @@ class _SearchJob:
             observation = ray.get(task)
             wall_s = time.monotonic() - start_s
             self._journal.confirmation_ended(role.value, observation, wall_s=wall_s)
-            self._display.trial_ended(label, observation, wall_s=wall_s)
+            self._display.trial_ended(observation, wall_s=wall_s)
 
     def _write_files(self) -> None:
         if self._checked.inputs is not None:

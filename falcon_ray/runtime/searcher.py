@@ -80,7 +80,8 @@ class FalconSearch(Searcher):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.objective = objective or Objective()
-        super().__init__(metric=self.objective.rate_metric, mode="max")
+        # No metric: the objective scores, and an infeasible trial reports none.
+        super().__init__()
         if not isinstance(space, ConfigurationSpace):
             space = ConfigurationSpace.of(space, constraints)
         self.space = space
@@ -156,6 +157,10 @@ class FalconSearch(Searcher):
         if self._on_observation is not None:
             self._on_observation(trial_id, observation)
         self.replay([observation])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the listeners: Tune pickles its set-up, and they belong to this process."""
+        return self.__dict__ | {"_on_suggestion": None, "_on_observation": None}
 
     def save(self, checkpoint_path: str) -> None:
         """Write the observations as JSON; they are the whole state."""

@@ -40,7 +40,10 @@ class AppState:
 
 def start_serve() -> None:
     """Start Serve without proxies where it does not run yet; no port is opened."""
-    serve.start(proxy_location="Disabled")
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(
+        proxy_location="Disabled", logging_config={"log_level": "WARNING"}
+    )
 
 
 def deploy(app: serve.Application, name: str) -> None:
@@ -68,8 +71,8 @@ def app_state(name: str) -> AppState | None:
             ReplicaState(
                 identity=replica["replica_id"],
                 running=str(getattr(replica["state"], "value", replica["state"])) == "RUNNING",
-                pid=replica["pid"],
-                node_id=replica["node_id"] or "",
+                pid=replica.get("pid"),
+                node_id=replica.get("node_id") or "",
             )
             for each in deployments
             for replica in each["replicas"]

@@ -75,7 +75,7 @@ class AppEndpoint:
         if not self.target.reports_facts:
             return EndpointFacts(environment=versions, enforcement={"cpu": "logical"})
         with ray_failures("asking the replica for its facts"):
-            said = serve.get_app_handle(self.app_name).facts.remote().result(CALL_TIMEOUT_S)
+            said = serve.get_app_handle(self.app_name).facts.remote().result(timeout_s=CALL_TIMEOUT_S)
         return EndpointFacts(
             service_time_ms=said["service_time_ms"],
             output_error=said["output_error"],
@@ -91,7 +91,7 @@ class AppEndpoint:
         handle = serve.get_app_handle(self.app_name)
         with ray_failures("measuring the model's own capacity"):
             calls = [handle.saturate.remote(seconds) for _ in range(n)]
-            said = [call.result(CALL_TIMEOUT_S + seconds) for call in calls]
+            said = [call.result(timeout_s=CALL_TIMEOUT_S + seconds) for call in calls]
         if len({replica for replica, _, _ in said}) < n:
             return None  # two calls met in one replica: their sum would be too small
         return sum(answered / took_s for _, answered, took_s in said)

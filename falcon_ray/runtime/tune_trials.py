@@ -4,6 +4,7 @@ Tune keeps nothing that matters: the journal is the truth, and Tune's own files 
 temporary directory.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -18,6 +19,9 @@ from falcon_ray.runtime.searcher import OBSERVATION_KEY, FalconSearch
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.dimension import Value
+from falcon_ray.space.observation import Observation, TrialStatus
+
+logger = logging.getLogger(__name__)
 
 # A trial's replicas take the real resources, and may take every CPU of a node: the process
 # that drives them asks for one byte of memory, which every node has, and for no CPU at all.
@@ -31,6 +35,8 @@ def run_trials(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # Ctrl-C is ours: Tune's own handler would swallow it and wait for the running trial.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # How trials end is said by the display and the journal.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     storage = tempfile.mkdtemp(prefix="falcon-tune-")
     try:
         tune.Tuner(
@@ -52,12 +58,22 @@ def run_trials(
 
 
 def _trainable(config: Mapping[str, Value], *, setup: TrialSetup, app_prefix: str) -> None:
-    observation = run_serve_trial(
-        setup,
-        Configuration(config),
-        app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
-        on_phase=_report_phase,
-    )
+    configuration = Configuration(config)
+    try:
+        observation = run_serve_trial(
+            setup,
+            configuration,
+            app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
+            on_phase=_report_phase,
+        )
+    except Exception as error:
+        # A fault of ours must not count against the configuration, and must not get lost.
+        logger.exception("the trial of %s broke", configuration)
+        observation = Observation(
+            configuration=configuration,
+            status=TrialStatus.FAILED,
+            reason=f"unexpected {type(error).__name__}: {error}",
+        )
     tune.report({OBSERVATION_KEY: observation.to_json(), **_metrics(observation.to_json())})
 
 
