@@ -5,11 +5,8 @@ the posteriors nor which candidates may still be tried.
 
 Notation: n candidates, s samples, m modelled metrics.
 """
-# scipy ships no types; what comes out of it is cast here.
-# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 
 from collections.abc import Mapping
-from typing import cast
 
 import numpy as np
 from scipy.special import ndtr
@@ -37,7 +34,7 @@ def expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> Floa
     with np.errstate(over="ignore"):  # an infinite z has the right limits below
         z = gain / np.where(certain, 1.0, std)
         density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-    improvement = gain * cast("FloatArray", ndtr(z)) + std * density
+    improvement = gain * ndtr(z) + std * density
     return np.maximum(np.where(certain, gain, improvement), 0.0)
 
 

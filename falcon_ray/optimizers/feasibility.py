@@ -3,10 +3,6 @@
 It knows coordinates and verdicts. It does not know why a trial was infeasible, nor the rules
 that some reasons imply (out of memory: a larger batch will not fit either).
 """
-# scipy ships no types; what comes out of it is cast here.
-# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
-
-from typing import cast
 
 import numpy as np
 from scipy.special import ndtr
@@ -50,4 +46,4 @@ def probability_of_running(
         signal_sd=SIGNAL_SD,
         noise_sd=NOISE_SD,
     )
-    return cast("FloatArray", ndtr(margin.mean / np.sqrt(1 + margin.sd**2)))
+    return ndtr(margin.mean / np.sqrt(1 + margin.sd**2))

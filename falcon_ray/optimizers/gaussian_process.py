@@ -14,7 +14,7 @@ Notation, for one metric over n candidates of which k were observed (Rasmussen &
           f      ~ GP(0, s^2 r(x, x'))  r is Matern-5/2 with one length scale (ibid., eq. 4.17)
           noise  ~ N(0, 0.05^2)       independent in every trial
 """
-# scikit-learn and scipy ship no types; what comes out of them is cast or annotated here.
+# scikit-learn ships no types; what comes out of it is cast or annotated here.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
@@ -214,7 +214,7 @@ def _maximise_a_posteriori(
         default,
         jac=True,
         method="L-BFGS-B",
-        bounds=np.column_stack([low, high]),
+        bounds=list(zip(low.tolist(), high.tolist(), strict=True)),
         options={"maxiter": 30},
     )
-    return cast("FloatArray", found.x), cast("float", found.fun)
+    return found.x, float(found.fun)

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import ray
 from ray import serve
-from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.runtime.faults import ray_failures
@@ -39,11 +38,6 @@ class ServeEndpoint(Endpoint, Protocol):
     @property
     def method(self) -> str:
         """Method of the ingress that answers a request through a handle."""
-        ...
-
-    @property
-    def node_id(self) -> str:
-        """Ray node of the first replica."""
         ...
 
 
@@ -169,7 +163,8 @@ class HandleLoadGenerator:
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
         )
-        self._drivers: list[ActorHandle[LoadDriver]] = [
+        # Any: an actor's handle has the class's methods with `remote` on each.
+        self._drivers: list[Any] = [
             remote.remote(request, response_metrics) for _ in range(n_drivers)
         ]
 

@@ -85,7 +85,7 @@ class RichDisplay:
 
     def note(self, text: str) -> None:
         """See `SearchDisplay.note`."""
-        self._console.print(Text(text, style="dim"))
+        self._print(Text(text, style="dim"))
 
     def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
         """See `SearchDisplay.search_started`."""
@@ -98,7 +98,7 @@ class RichDisplay:
             f"{slo.latency_budget_ms:g} ms"
         )
         done = f" ({n_done} done before)" if n_done else ""
-        self._console.print(
+        self._print(
             Text(
                 f"Search {header.search_id}: {header.target}, {len(header.space)} "
                 f"configurations, up to {max_trials} trials{done}; aim: {aim}"
@@ -108,7 +108,8 @@ class RichDisplay:
     def trial_started(self, label: str, configuration: Configuration, why: str) -> None:
         """See `SearchDisplay.trial_started`."""
         self._trial = f"{label}: {configuration}"
-        self._console.print(Text(self._trial, style="bold"), Text(f"  why: {why}"), sep="\n")
+        self._print(Text(self._trial, style="bold"))
+        self._print(Text(f"  why: {why}"))
         if self._console.is_terminal:
             self._status = self._console.status(Text("starting"))
             self._status.start()
@@ -121,11 +122,14 @@ class RichDisplay:
     def trial_ended(self, observation: Observation, *, wall_s: float) -> None:
         """See `SearchDisplay.trial_ended`."""
         self._stop_status()
-        self._console.print(Text(f"  {self._outcome(observation)}, {wall_s:.0f} s"))
+        self._print(Text(f"  {self._outcome(observation)}, {wall_s:.0f} s"))
 
     def close(self) -> None:
         """See `SearchDisplay.close`."""
         self._stop_status()
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)
 
     def _stop_status(self) -> None:
         if self._status is not None:

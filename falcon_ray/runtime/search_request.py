@@ -20,6 +20,17 @@ from falcon_ray.space.objective import Slo
 
 DEFAULT_PERCENTILE = 99.0
 
+_POSITIVE = (
+    "time_budget_s",
+    "latency_budget_ms",
+    "latency_percentile",
+    "usd_per_hour",
+    "max_output_error",
+    "warm_up_s",
+    "measure_s",
+    "deploy_timeout_s",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
@@ -86,6 +97,12 @@ class SearchRequest:
             )
         if self.resume is not None and self.output_dir is not None:
             raise InputError("--resume goes on in its own directory; leave out --output-dir")
+        self._check_numbers()
+        self._check_collections()
+        if self.slo is None and self.latency_percentile != DEFAULT_PERCENTILE:
+            raise InputError("latency_percentile needs a limit; give latency_budget_ms as well")
+
+    def _check_numbers(self) -> None:
         for name in ("max_trials", "seed"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
@@ -94,27 +111,20 @@ class SearchRequest:
             raise InputError(f"max_trials must be at least 1, got {self.max_trials}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, got {self.seed}")
-        for name in (
-            "time_budget_s",
-            "usd_per_hour",
-            "max_output_error",
-            "warm_up_s",
-            "measure_s",
-            "deploy_timeout_s",
-        ):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value > 0):
                 raise InputError(f"{name} must be a positive number, got {value!r}")
+        if self.measure_s < 1:
+            raise InputError(f"measure_s must be at least 1, got {self.measure_s:g}")
+
+    def _check_collections(self) -> None:
         for name, values in _mapping("search_space", self.search_space).items():
             if isinstance(values, str) or not isinstance(values, Sequence):
                 raise InputError(f"search_space: {name} must be a list of values, got {values!r}")
         _mapping("baseline", self.baseline)
         if isinstance(self.space_constraints, str):
             raise InputError(f"space_constraints must be a list, got {self.space_constraints!r}")
-        if self.measure_s < 1:
-            raise InputError(f"measure_s must be at least 1, got {self.measure_s:g}")
-        if self.slo is None and self.latency_percentile != DEFAULT_PERCENTILE:
-            raise InputError("latency_percentile needs a limit; give latency_budget_ms as well")
 
     @property
     def slo(self) -> Slo | None:

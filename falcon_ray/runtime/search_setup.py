@@ -186,8 +186,10 @@ def describe_plan(request: SearchRequest, header: SearchHeader) -> list[str]:
         + ", ".join(f"{each.name} {_values(each.values)}" for each in space.dimensions),
         *(f"constraint: {each.expression}" for each in space.constraints),
         f"{len(space)} candidates; baseline: {header.baseline}",
-        f"{n_deployments} deployments of at most {trial_s:.0f} s each without load points: "
-        f"about {n_deployments * trial_s / 60:.1f} minutes",
+        (
+            f"{n_deployments} deployments of at most {trial_s:.0f} s each without load points: "
+            f"about {n_deployments * trial_s / 60:.1f} minutes"
+        ),
     ]
     if plan.slo is not None:
         percentile = plan.slo.latency_percentile

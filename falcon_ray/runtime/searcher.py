@@ -26,7 +26,7 @@ from falcon_ray.space.observation import Measurement, Observation, TrialStatus
 logger = logging.getLogger(__name__)
 
 OBSERVATION_KEY = "observation"
-"""A result with this key carries a whole observation, as `Observation.to_json` writes it."""
+"""A result with this key carries a whole observation: the text of `Observation.to_json`."""
 
 MAX_FAILED_IN_A_ROW = 3
 """After so many trials in a row that the infrastructure broke, going on helps nobody."""
@@ -196,7 +196,7 @@ class FalconSearch(Searcher):
 
 def _observation(configuration: Configuration, result: Mapping[str, Any]) -> Observation:
     if OBSERVATION_KEY in result:
-        return Observation.from_json(result[OBSERVATION_KEY])
+        return Observation.from_json(json.loads(result[OBSERVATION_KEY]))
     reported = {name: result[name] for name in _MEASUREMENT_NAMES if name in result}
     if "saturation_rps" not in reported:
         raise InputError(

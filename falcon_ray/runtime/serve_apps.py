@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.context import _get_global_client  # pyright: ignore[reportPrivateUsage]
+from ray.serve.api import _run
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
 logger = logging.getLogger(__name__)
@@ -41,16 +42,12 @@ class AppState:
 def start_serve() -> None:
     """Start Serve without proxies where it does not run yet; no port is opened."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(
-        proxy_location="Disabled", logging_config={"log_level": "WARNING"}
-    )
+    serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
 
 
 def deploy(app: serve.Application, name: str) -> None:
     """Hand an application to the controller and return at once."""
-    serve.api._run(  # noqa: SLF001 - see the module's header
-        app, name=name, route_prefix=None, _blocking=False
-    )
+    _run(app, name=name, route_prefix=None, _blocking=False)
 
 
 def app_state(name: str) -> AppState | None:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from falcon_ray.errors import InfeasibleError, InputError, TrialFailedError
@@ -75,7 +77,9 @@ class AppEndpoint:
         if not self.target.reports_facts:
             return EndpointFacts(environment=versions, enforcement={"cpu": "logical"})
         with ray_failures("asking the replica for its facts"):
-            said = serve.get_app_handle(self.app_name).facts.remote().result(timeout_s=CALL_TIMEOUT_S)
+            said = (
+                serve.get_app_handle(self.app_name).facts.remote().result(timeout_s=CALL_TIMEOUT_S)
+            )
         return EndpointFacts(
             service_time_ms=said["service_time_ms"],
             output_error=said["output_error"],
@@ -87,14 +91,31 @@ class AppEndpoint:
         """See `Endpoint.model_rps`: every replica loads its own queue at the same time."""
         if not self.target.reports_facts:
             return None
+        with ray_failures("measuring the model's own capacity"):
+            calls = self._saturate_each(seconds)
+            rates = [call.result(timeout_s=CALL_TIMEOUT_S + 3 * seconds) for call in calls]
+        if len(rates) < self.configuration.count("replicas", 1) or None in rates:
+            return None
+        return sum(rates)
+
+    def _saturate_each(self, seconds: float) -> list[Any]:
+        """One call to every replica, at almost the same time.
+
+        A handle cannot address a replica. One that is at it already declines at once, so a
+        call that is not answered soon has found a replica of its own.
+        """
         n = self.configuration.count("replicas", 1)
         handle = serve.get_app_handle(self.app_name)
-        with ray_failures("measuring the model's own capacity"):
-            calls = [handle.saturate.remote(seconds) for _ in range(n)]
-            said = [call.result(timeout_s=CALL_TIMEOUT_S + seconds) for call in calls]
-        if len({replica for replica, _, _ in said}) < n:
-            return None  # two calls met in one replica: their sum would be too small
-        return sum(answered / took_s for _, answered, took_s in said)
+        running: list[Any] = []
+        for _ in range(20 * n):
+            call = handle.saturate.remote(seconds)
+            try:
+                call.result(timeout_s=0.1)
+            except TimeoutError:
+                running.append(call)
+            if len(running) == n:
+                break
+        return running
 
 
 def closed_loop_concurrency(configuration: Configuration) -> int:
@@ -168,7 +189,7 @@ class ServeBackend:
     def _remove(self) -> None:
         try:
             gone = serve_apps.delete(self._app_name, timeout_s=DELETE_TIMEOUT_S)
-        except (ray.exceptions.RayError, RayServeException) as error:
+        except (RayError, RayServeException) as error:
             logger.warning("deleting the Serve app %s failed: %s", self._app_name, error)
             return
         if not gone:

@@ -71,7 +71,7 @@ def build(args: TorchAppArguments) -> serve.Application:
     """The application of one model in one configuration."""
     configuration = Configuration(args.configuration)
     queue = batching(configuration)
-    return serve.deployment(
+    deployment: serve.Deployment = serve.deployment(  # pyright: ignore[reportAssignmentType]
         TorchReplica,
         name="TorchReplica",
         num_replicas=configuration.count("replicas", 1),
@@ -81,7 +81,8 @@ def build(args: TorchAppArguments) -> serve.Application:
         max_constructor_retry_count=1,
         graceful_shutdown_wait_loop_s=min(2.0, args.graceful_shutdown_s),
         graceful_shutdown_timeout_s=args.graceful_shutdown_s,
-    ).bind(args.reference(), dict(args.configuration))
+    )
+    return deployment.bind(args.reference(), dict(args.configuration))
 
 
 class TorchReplica:
@@ -107,6 +108,7 @@ class TorchReplica:
         self._names = example.names
         self._example: Sample = example.samples()[0]
         self._service_times_s: deque[tuple[int, float]] = deque(maxlen=4096)
+        self._saturating = False
         self._load(reference)
         self._infer = serve.batch(
             max_batch_size=queue.max_batch_size, batch_wait_timeout_s=queue.wait_s
@@ -147,24 +149,39 @@ class TorchReplica:
         """Answer one request: arrays in, arrays out, without the batch dimension."""
         return await self._infer(sample)
 
-    async def saturate(self, seconds: float) -> tuple[str, int, float]:
+    async def saturate(self, seconds: float) -> float | None:
         """Load the batching queue from inside the replica, without Serve's request path.
 
+        Goes on until four batches are through, within three times `seconds`.
+
         Returns:
-            This replica's identity, requests answered, and the seconds that took.
+            Requests per second from the end of the first batch on; None where too few were
+            answered, and at once where the replica is being loaded already.
         """
+        if self._saturating:
+            return None
+        self._saturating = True
         loop = asyncio.get_running_loop()
         start = loop.time()
-        answered = 0
+        done_s: list[float] = []
+
+        def enough() -> bool:
+            spent = loop.time() - start
+            return spent > 3 * seconds or (spent > seconds and len(done_s) >= 4 * self._batch_size)
 
         async def client() -> None:
-            nonlocal answered
-            while loop.time() - start < seconds:
+            while not enough():
                 await self._infer(self._example)
-                answered += 1
+                done_s.append(loop.time())
 
-        await asyncio.gather(*(client() for _ in range(2 * self._batch_size)))
-        return serve.get_replica_context().replica_id.unique_id, answered, loop.time() - start
+        try:
+            await asyncio.gather(*(client() for _ in range(2 * self._batch_size)))
+        finally:
+            self._saturating = False
+        first, last = done_s[self._batch_size - 1], done_s[-1]
+        if last <= first:
+            return None
+        return (len(done_s) - self._batch_size) / (last - first)
 
     async def facts(self) -> dict[str, Any]:
         """What only the replica knows: service time, output error, how limits are enforced."""

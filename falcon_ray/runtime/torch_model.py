@@ -105,13 +105,14 @@ def example_inputs(reference: ModelReference, batch_size: int) -> ExampleInputs:
     names: tuple[str, ...] = ()
     if isinstance(made, Mapping):
         names, made = tuple(str(key) for key in made), tuple(made.values())
-    tensors = made if isinstance(made, (tuple, list)) else (made,)
-    for tensor in tensors:
+    tensors: list[Tensor] = []
+    for tensor in made if isinstance(made, (tuple, list)) else (made,):
         if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != batch_size:
             raise InputError(
                 f"{sibling.spec}({batch_size}) must return tensors whose first dimension is the "
                 f"batch, got {_describe(tensor)}"
             )
+        tensors.append(tensor)
     return ExampleInputs(tuple(tensors), names)
 
 

@@ -4,12 +4,12 @@ Tune keeps nothing that matters: the journal is the truth, and Tune's own files 
 temporary directory.
 """
 
+import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from typing import Any
 
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
@@ -74,13 +74,9 @@ def _trainable(config: Mapping[str, Value], *, setup: TrialSetup, app_prefix: st
             status=TrialStatus.FAILED,
             reason=f"unexpected {type(error).__name__}: {error}",
         )
-    tune.report({OBSERVATION_KEY: observation.to_json(), **_metrics(observation.to_json())})
+    # As text: Tune flattens nested results before the searcher sees them.
+    tune.report({OBSERVATION_KEY: json.dumps(observation.to_json())})
 
 
 def _report_phase(phase: str) -> None:
     tune.report({PHASE_KEY: phase})
-
-
-def _metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    measured = record["measurement"] or {}
-    return {name: each for name, each in measured.items() if isinstance(each, (int, float))}

@@ -6,7 +6,7 @@ The recipe knows only these; Ray stands behind them in production, and short fak
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from falcon_ray.space.configuration import Configuration, FloatArray
 from falcon_ray.trial.requests import RequestLog
@@ -58,10 +58,15 @@ class Endpoint(Protocol):
         ...
 
 
-class ServingBackend(Protocol):
+EndpointT = TypeVar("EndpointT", bound=Endpoint)
+EndpointT_co = TypeVar("EndpointT_co", bound=Endpoint, covariant=True)
+EndpointT_contra = TypeVar("EndpointT_contra", bound=Endpoint, contravariant=True)
+
+
+class ServingBackend(Protocol[EndpointT_co]):
     """Deploys a configuration."""
 
-    def deploy(self, configuration: Configuration) -> AbstractContextManager[Endpoint]:
+    def deploy(self, configuration: Configuration) -> AbstractContextManager[EndpointT_co]:
         """Serve the target until the context exits.
 
         Raises:
@@ -79,16 +84,16 @@ class LoadSession(Protocol):
         ...
 
 
-class LoadGenerator(Protocol):
+class LoadGenerator(Protocol[EndpointT_contra]):
     """Sends requests to an endpoint and records each one."""
 
     def closed_loop(
-        self, endpoint: Endpoint, *, concurrency: int
+        self, endpoint: EndpointT_contra, *, concurrency: int
     ) -> AbstractContextManager[LoadSession]:
         """Keep `concurrency` requests in flight while the context is open."""
         ...
 
-    def open_loop(self, endpoint: Endpoint, *, arrivals_s: FloatArray) -> RequestLog:
+    def open_loop(self, endpoint: EndpointT_contra, *, arrivals_s: FloatArray) -> RequestLog:
         """Send one request at each intended time, whatever happened to the earlier ones.
 
         Args:
@@ -115,9 +120,9 @@ class DeviceUsage(Protocol):
         ...
 
 
-class DeviceMonitor(Protocol):
+class DeviceMonitor(Protocol[EndpointT_contra]):
     """Watches what a deployment uses."""
 
-    def watch(self, endpoint: Endpoint) -> AbstractContextManager[DeviceUsage]:
+    def watch(self, endpoint: EndpointT_contra) -> AbstractContextManager[DeviceUsage]:
         """Sample the endpoint's replicas until the context exits."""
         ...

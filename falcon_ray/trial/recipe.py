@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Generic
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from falcon_ray.trial.arrivals import poisson
 from falcon_ray.trial.capacity import CapacitySearch
 from falcon_ray.trial.protocols import (
     DeviceMonitor,
-    Endpoint,
+    EndpointT,
     LoadGenerator,
     LoadSession,
     ServingBackend,
@@ -102,7 +103,7 @@ class _SloResult:
     operating_point: RequestLog
 
 
-class TrialRecipe:
+class TrialRecipe(Generic[EndpointT]):
     """Runs trials on a backend, one after the other.
 
     Args:
@@ -117,9 +118,9 @@ class TrialRecipe:
     def __init__(
         self,
         *,
-        backend: ServingBackend,
-        load: LoadGenerator,
-        monitor: DeviceMonitor,
+        backend: ServingBackend[EndpointT],
+        load: LoadGenerator[EndpointT],
+        monitor: DeviceMonitor[EndpointT],
         plan: MeasurementPlan,
         clock: Callable[[], float],
         on_phase: Callable[[str], None] = lambda _: None,
@@ -166,7 +167,7 @@ class TrialRecipe:
             times=marks.times(),
         )
 
-    def _measure(self, endpoint: Endpoint, marks: "_Marks") -> Measurement:
+    def _measure(self, endpoint: EndpointT, marks: "_Marks") -> Measurement:
         plan = self._plan
         before = endpoint.replicas()
         facts = endpoint.facts()
@@ -223,7 +224,7 @@ class TrialRecipe:
             extra=self._load.response_metrics(),
         )
 
-    def _warm_up(self, session: LoadSession, endpoint: Endpoint, before: frozenset[str]) -> None:
+    def _warm_up(self, session: LoadSession, endpoint: EndpointT, before: frozenset[str]) -> None:
         log, start = RequestLog.empty(), self._clock()
         while True:
             log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
@@ -235,7 +236,7 @@ class TrialRecipe:
                 return
 
     def _saturate(
-        self, session: LoadSession, endpoint: Endpoint, before: frozenset[str]
+        self, session: LoadSession, endpoint: EndpointT, before: frozenset[str]
     ) -> RequestLog:
         log, start = RequestLog.empty(), self._clock()
         while True:
@@ -248,7 +249,7 @@ class TrialRecipe:
                 return log
 
     def _under_slo(
-        self, endpoint: Endpoint, rate: Estimate, before: frozenset[str]
+        self, endpoint: EndpointT, rate: Estimate, before: frozenset[str]
     ) -> _SloResult | None:
         """Bracket and bisect the offered rate inside this deployment."""
         plan, slo = self._plan, self._plan.slo
@@ -274,7 +275,7 @@ class TrialRecipe:
         point = search.capacity_rps if search.capacity_rps is not None else min(logs)
         return _SloResult(search.capacity_rps, search.floor_latency_ms, logs[point])
 
-    def _check_errors(self, log: RequestLog, endpoint: Endpoint, before: frozenset[str]) -> None:
+    def _check_errors(self, log: RequestLog, endpoint: EndpointT, before: frozenset[str]) -> None:
         if log.n == 0 or log.error_rate <= self._plan.max_error_rate:
             return
         self._check_replicas(endpoint, before)
@@ -282,7 +283,7 @@ class TrialRecipe:
             f"{log.error_rate:.0%} of {log.n} requests failed: {self._load.last_error()}"
         )
 
-    def _check_replicas(self, endpoint: Endpoint, before: frozenset[str]) -> None:
+    def _check_replicas(self, endpoint: EndpointT, before: frozenset[str]) -> None:
         """A replaced replica makes the numbers worthless, though every request may succeed."""
         now = endpoint.replicas()
         if now != before:
