@@ -17,6 +17,7 @@ from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.target import Declared, ModelTarget, Target, declared_app
 from falcon_ray.runtime.torch_model import (
+    TORCH_DTYPES,
     ExampleInputs,
     ModelReference,
     check_model,
@@ -86,6 +87,8 @@ def search_header(
         InputError: The space is empty or contradicts itself, or something has no price.
     """
     space = search_space(request, checked.space or default_space(nodes))
+    if checked.inputs is not None:
+        _check_dtypes(space)
     pricing = Pricing(node_prices(nodes, usd_per_hour=request.usd_per_hour))
     pricing.usd_per_hour(space.candidates)
     target = checked.target
@@ -208,6 +211,16 @@ def describe_plan(request: SearchRequest, header: SearchHeader) -> list[str]:
         for each in header.pricing.instances
     ]
     return lines
+
+
+def _check_dtypes(space: ConfigurationSpace) -> None:
+    for each in space.dimensions:
+        for value in each.values if each.name == "dtype" else ():
+            if value not in TORCH_DTYPES:
+                raise InputError(
+                    f"dtype {value!r} is none that a model can be served in: "
+                    f"{', '.join(TORCH_DTYPES)}"
+                )
 
 
 def _values(values: Sequence[object]) -> str:

@@ -9,7 +9,6 @@ import io
 import json
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -96,9 +95,6 @@ class TorchReplica:
         queue = batching(configuration)
         self._batch_size = queue.max_batch_size
         self._threads = configuration.count("cpu_cores", 1)
-        self._executor = ThreadPoolExecutor(
-            max_workers=1, initializer=torch.set_num_threads, initargs=(self._threads,)
-        )
         torch.set_num_threads(self._threads)
         self._dtype_name = configuration.text("dtype", "float32")
         self._dtype = TORCH_DTYPES[self._dtype_name]
@@ -112,7 +108,7 @@ class TorchReplica:
         self._load(reference)
         self._infer = serve.batch(
             max_batch_size=queue.max_batch_size, batch_wait_timeout_s=queue.wait_s
-        )(self._run_in_executor)
+        )(self._infer_batch)
 
     def _limit_gpu_memory(self, configuration: Configuration) -> str:
         limit_gib = configuration.number("gpu_memory_gib", 0.0)
@@ -131,12 +127,12 @@ class TorchReplica:
         reduced = forward(self._model, example, dtype=self._dtype, device=self._device)
         self._output_error = relative_error(reduced, exact)
 
-    async def _run_in_executor(self, samples: list[Sample]) -> list[Sample]:
-        # The event loop stays free to collect the next batch while this one computes.
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._run_batch, samples)
-
-    def _run_batch(self, samples: list[Sample]) -> list[Sample]:
+    async def _infer_batch(self, samples: list[Sample]) -> list[Sample]:
+        # Computes in the event loop on purpose. Serve forms batches by the clock, also while one
+        # computes: with the loop free it forms the next ones from the few requests that have
+        # come so far, and hardly any is full. Requests are received by another thread meanwhile.
+        if torch.get_num_threads() != self._threads:  # torch keeps the number per thread
+            torch.set_num_threads(self._threads)
         start = time.perf_counter()
         outputs = forward(
             self._model, stack(samples, self._names), dtype=self._dtype, device=self._device

@@ -150,8 +150,10 @@ class TrialRecipe(Generic[EndpointT]):
         try:
             with self._backend.deploy(configuration) as endpoint:
                 marks.deployed()
-                measurement = self._measure(endpoint, marks)
-                marks.measured()
+                try:
+                    measurement = self._measure(endpoint, marks)
+                finally:
+                    marks.measured()
                 self._on_phase("removing")
         except InfeasibleError as error:
             status, reason = TrialStatus.INFEASIBLE, str(error)
@@ -187,13 +189,14 @@ class TrialRecipe(Generic[EndpointT]):
                 marks.warm()
                 self._on_phase("measuring")
                 saturated = self._saturate(session, endpoint, before)
-            model_rps = endpoint.model_rps(plan.model_s)
             rate = throughput(saturated.done_s[saturated.ok], granularity=endpoint.granularity)
             if rate is None:
+                self._check_replicas(endpoint, before)
                 raise InfeasibleError(
                     f"only {saturated.n} requests completed in "
                     f"{plan.precision.max_s:g} s: too slow to measure"
                 )
+            model_rps = endpoint.model_rps(plan.model_s)
             under_slo = self._under_slo(endpoint, rate, before)
             # Again after the load: the service time is that of the measured batches.
             facts = endpoint.facts()
@@ -263,6 +266,8 @@ class TrialRecipe(Generic[EndpointT]):
         while (offered_rps := search.next_rate()) is not None:
             self._on_phase(f"offering {offered_rps:.0f}/s")
             arrivals_s = poisson(offered_rps, plan.load_point_s(offered_rps), rng)
+            if arrivals_s.size == 0:
+                arrivals_s = np.zeros(1)  # without any request there would be no latency to see
             log = self._load.open_loop(endpoint, arrivals_s=arrivals_s)
             self._check_replicas(endpoint, before)
             verdict = slo_verdict(log.latency_ms, log.ok, slo)
@@ -273,6 +278,7 @@ class TrialRecipe(Generic[EndpointT]):
             )
             logs[offered_rps] = log
         point = search.capacity_rps if search.capacity_rps is not None else min(logs)
+        self._check_errors(logs[point], endpoint, before)
         return _SloResult(search.capacity_rps, search.floor_latency_ms, logs[point])
 
     def _check_errors(self, log: RequestLog, endpoint: EndpointT, before: frozenset[str]) -> None:
@@ -294,7 +300,10 @@ class TrialRecipe(Generic[EndpointT]):
 
 
 class _Marks:
-    """Stopwatch over the phases of one attempt; phases never reached took no time."""
+    """Stopwatch over the phases of one attempt; phases never reached took no time.
+
+    A phase that an error ended took until then; what comes after it is the removal.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -315,8 +324,8 @@ class _Marks:
     def times(self) -> TrialTimes:
         end = self._clock()
         deployed = end if self._deployed is None else self._deployed
-        warm = deployed if self._warm is None else self._warm
-        measured = warm if self._measured is None else self._measured
+        measured = deployed if self._measured is None else self._measured
+        warm = measured if self._warm is None else self._warm
         return TrialTimes(
             deploy_s=deployed - self._start,
             warm_up_s=warm - deployed,

@@ -84,7 +84,7 @@ class RequestLog:
     @property
     def error_rate(self) -> float:
         """Share of requests that failed, in [0, 1]; 0 where there are none."""
-        return 1.0 - float(np.mean(self.ok)) if self.n else 0.0
+        return float(np.mean(~self.ok)) if self.n else 0.0
 
     def between(self, start_s: float, end_s: float) -> "RequestLog":
         """The requests that were done in [start_s, end_s)."""
