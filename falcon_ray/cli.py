@@ -98,7 +98,8 @@ def search(
     else:
         click.echo(json.dumps(report_json(result.record)))
     if result.nothing_feasible is not None:
-        raise result.nothing_feasible.error
+        # The report's first sentence has said why.
+        sys.exit(result.nothing_feasible.error_type.exit_code)
 
 
 @commands.command()

@@ -5,6 +5,7 @@ It knows what the nodes have and how to leave nothing behind. It does not know s
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from falcon_ray.space.defaults import NodeShape
 
 GIB = 2.0**30
 ACCELERATOR_PREFIX = "accelerator_type:"
+REACH_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def ray_session(address: str | None) -> Iterator[Cluster]:
         yield Cluster(live_nodes(), is_local=False)
         return
     is_local = address is None and not os.environ.get("RAY_ADDRESS")
+    if not is_local:
+        _check_reachable(address or os.environ["RAY_ADDRESS"])
     # Ray's own table of trials would scroll between our lines.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     if is_local:
@@ -69,6 +73,20 @@ def ray_session(address: str | None) -> Iterator[Cluster]:
         yield Cluster(live_nodes(), is_local=is_local)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Notice within seconds what Ray itself notices after minutes: that nobody listens there."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error}); check the address and the network, "
+            "or leave it out to search on this machine"
+        ) from error
 
 
 def live_nodes() -> tuple[NodeShape, ...]:

@@ -60,6 +60,8 @@ def parse_reference(text: str, *, directory: Path) -> Reference:
             raise InputError(
                 f"{error}; or give your own as package.module:factory or path/to/file.py:factory"
             ) from None
+    if not module:
+        raise InputError(f"{text!r}: name a module or a .py file before the colon")
     if not name.isidentifier():
         raise InputError(f"{text!r}: what follows the colon must be a function's name")
     if module.endswith(".py"):
@@ -106,13 +108,13 @@ def _import(module_name: str) -> ModuleType:
         missing = error.name or module_name
         advice = (
             "run from the directory that holds it, or install it"
-            if missing == module_name.partition(".")[0] or missing == module_name
+            if missing == module_name or module_name.startswith(f"{missing}.")
             else f"{module_name} needs it; install it"
         )
         raise InputError(f"no module named {missing!r}: {advice}") from error
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end itself
         raise InputError(f"importing {module_name} failed: {_one_line(error)}") from error
 
 

@@ -189,16 +189,21 @@ class _SearchJob:
         except KeyboardInterrupt:
             self._display.close()
             self._display.note("interrupted; removing deployments")
-            serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
+            self._clean_up(prefix)
             raise SearchInterruptedError(
                 f"interrupted after {len(read_search(self._directory).trials)} trials; go on "
                 f"with: falcon-ray search --resume {self._directory}"
             ) from None
         except BaseException:
-            serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
+            self._clean_up(prefix)
             raise
         finally:
             self._display.close()
+
+    def _clean_up(self, prefix: str) -> None:
+        """Delete what is deployed; a Ray of our own ends with the search, and its apps with it."""
+        if not self._cluster.is_local:
+            serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
 
     def _run(self, header: SearchHeader, record: SearchRecord, prefix: str) -> None:
         setup = TrialSetup(

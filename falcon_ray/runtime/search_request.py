@@ -97,10 +97,23 @@ class SearchRequest:
             )
         if self.resume is not None and self.output_dir is not None:
             raise InputError("--resume goes on in its own directory; leave out --output-dir")
+        self._check_texts()
         self._check_numbers()
         self._check_collections()
         if self.slo is None and self.latency_percentile != DEFAULT_PERCENTILE:
             raise InputError("latency_percentile needs a limit; give latency_budget_ms as well")
+
+    def _check_texts(self) -> None:
+        for name in ("model", "app", "input_dtype", "optimizer", "address"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise InputError(f"{name} must be a text, got {value!r}")
+        for name in ("output_dir", "resume"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (str, Path)):
+                raise InputError(f"{name} must be a path, got {value!r}")
+        if not isinstance(self.confirm, bool):
+            raise InputError(f"confirm must be true or false, got {self.confirm!r}")
 
     def _check_numbers(self) -> None:
         for name in ("max_trials", "seed"):
@@ -119,12 +132,18 @@ class SearchRequest:
             raise InputError(f"measure_s must be at least 1, got {self.measure_s:g}")
 
     def _check_collections(self) -> None:
+        shape = () if self.input_shape is None else self.input_shape
+        for size in _sequence("input_shape", shape):
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise InputError(f"input_shape must hold positive whole numbers, got {size!r}")
         for name, values in _mapping("search_space", self.search_space).items():
-            if isinstance(values, str) or not isinstance(values, Sequence):
-                raise InputError(f"search_space: {name} must be a list of values, got {values!r}")
-        _mapping("baseline", self.baseline)
-        if isinstance(self.space_constraints, str):
-            raise InputError(f"space_constraints must be a list, got {self.space_constraints!r}")
+            for value in _sequence(f"search_space: {name}", values):
+                _check_value(f"search_space: {name}", value)
+        for name, value in _mapping("baseline", self.baseline).items():
+            _check_value(f"baseline: {name}", value)
+        for expression in _sequence("space_constraints", self.space_constraints):
+            if not isinstance(expression, str):
+                raise InputError(f"space_constraints must hold expressions, got {expression!r}")
 
     @property
     def slo(self) -> Slo | None:
@@ -142,18 +161,13 @@ class SearchRequest:
 
 
 def request_of(values: Mapping[str, Any]) -> SearchRequest:
-    """A request from values by name.
+    """A request from values by name; a value of None takes the default.
 
     Raises:
         InputError: A name is unknown (the nearest known one is said), or a value is wrong.
     """
-    known = [each.name for each in fields(SearchRequest)]
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(str(name).replace("-", "_"), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"unknown key {name!r}; {hint}known are {', '.join(known)}")
-    return SearchRequest(**values)
+    _check_names(values)
+    return SearchRequest(**{name: each for name, each in values.items() if each is not None})
 
 
 def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SearchRequest:
@@ -166,7 +180,9 @@ def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> Sear
     Raises:
         InputError: What is asked now would make it another search.
     """
-    changeable = {"max_trials", "time_budget_s", "confirm", "resume", "address"}
+    _check_names(given)
+    # output_dir may not be given either, which the request itself explains.
+    changeable = {"max_trials", "time_budget_s", "confirm", "resume", "address", "output_dir"}
     merged = dict(stored)
     for name, value in given.items():
         if name not in changeable and _plain(value) != _plain(stored.get(name)):
@@ -179,7 +195,12 @@ def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> Sear
 
 
 def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    """A value as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return value
 
 
 def read_request_file(path: Path) -> dict[str, Any]:
@@ -201,12 +222,35 @@ def read_request_file(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_names(values: Mapping[str, Any]) -> None:
+    known = [each.name for each in fields(SearchRequest)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name).replace("-", "_"), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"unknown key {name!r}; {hint}known are {', '.join(known)}")
+
+
 def _mapping(name: str, value: object) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise InputError(f"{name} must hold values by dimension name, got {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise InputError(f"{name}: a dimension's name must be a text, got {key!r}")
     return value
+
+
+def _sequence(name: str, value: object) -> Sequence[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(f"{name} must be a list of values, got {value!r}")
+    return value
+
+
+def _check_value(name: str, value: object) -> None:
+    if not isinstance(value, (str, int, float)):
+        raise InputError(f"{name}: a value must be a number or a text, got {value!r}")
 
 
 def _is_number(value: object) -> bool:

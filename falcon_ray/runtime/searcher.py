@@ -99,12 +99,21 @@ class FalconSearch(Searcher):
         self._start_s: float | None = None
         self._observations: list[Observation] = []
         self._pending: dict[str, Configuration] = {}
+        self._failed_in_a_row = 0
         self.end_reason = ""
 
     @property
     def observations(self) -> tuple[Observation, ...]:
         """Everything observed so far, in order."""
         return tuple(self._observations)
+
+    @property
+    def failed_in_a_row(self) -> int:
+        """How many of the latest trials the infrastructure broke, one after the other.
+
+        Those of a replay do not count: a search is resumed once that is mended.
+        """
+        return self._failed_in_a_row
 
     def replay(self, observations: Iterable[Observation]) -> None:
         """Learn past observations, without telling `on_observation`."""
@@ -156,6 +165,8 @@ class FalconSearch(Searcher):
             observation = _observation(configuration, result)
         if self._on_observation is not None:
             self._on_observation(trial_id, observation)
+        failed = observation.status is TrialStatus.FAILED
+        self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
         self.replay([observation])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -182,16 +193,6 @@ class FalconSearch(Searcher):
         if self._time_budget_s is not None and self._clock() - start_s >= self._time_budget_s:
             return f"the time budget of {self._time_budget_s:g} s is used up"
         return ""
-
-    @property
-    def failed_in_a_row(self) -> int:
-        """How many of the latest trials the infrastructure broke, one after the other."""
-        n = 0
-        for observation in reversed(self._observations):
-            if observation.status is not TrialStatus.FAILED:
-                break
-            n += 1
-        return n
 
 
 def _observation(configuration: Configuration, result: Mapping[str, Any]) -> Observation:

@@ -6,6 +6,7 @@ about the cluster. It does not know what is measured once the application runs.
 
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 DELETE_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
+
+_ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Exit)(:|$)")
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,13 @@ class AppEndpoint:
 
 
 def closed_loop_concurrency(configuration: Configuration) -> int:
-    """Requests in flight that keep every replica's batch queue full."""
-    return configuration.count("replicas", 1) * batching(configuration).max_ongoing_requests
+    """Requests in flight that keep every replica busy, and its batch queue full.
+
+    A replica that works on `concurrency` requests at once gets twice as many, for the same
+    reason as one that batches: the next ones wait while these are answered.
+    """
+    at_once = max(batching(configuration).max_batch_size, configuration.count("concurrency", 1))
+    return configuration.count("replicas", 1) * 2 * at_once
 
 
 class ServeBackend:
@@ -202,7 +210,7 @@ def cause(message: str) -> str:
     errors = [
         line
         for line in lines
-        if line.partition(":")[0].rpartition(".")[2].endswith(("Error", "Exception", "Exit"))
+        if _ERROR_LINE.match(line) and not line.endswith("(most recent call last):")
     ]
     if "MemoryError" in message or "out of memory" in message.lower():
         return f"out of memory ({errors[-1] if errors else lines[-1]})"

@@ -171,7 +171,13 @@ def declared_app(builder: Reference) -> Declared:
                 f"{builder.name}_space() must return a ConfigurationSpace or a dict of values by "
                 f"dimension name, got {type(space).__name__}"
             )
-        space = ConfigurationSpace.of(space)
+        try:
+            space = ConfigurationSpace.of(space)
+        except (AttributeError, TypeError) as error:  # no list of values, or no text as a name
+            raise InputError(
+                f"{builder.name}_space() must give a list of values for each dimension's name, "
+                f"got {space!r}"
+            ) from error
     request = _call(builder.sibling("_request"), "one example request")
     metrics = builder.sibling("_metrics")
     target = AppTarget(

@@ -112,7 +112,12 @@ def example_inputs(reference: ModelReference, batch_size: int) -> ExampleInputs:
                 f"{sibling.spec}({batch_size}) must return tensors whose first dimension is the "
                 f"batch, got {_describe(tensor)}"
             )
-        tensors.append(tensor)
+        if tensor.dtype is torch.bfloat16:
+            raise InputError(
+                f"{sibling.spec}({batch_size}) returned {_describe(tensor)}, which NumPy does not "
+                "have; return float32, which becomes the model's dtype"
+            )
+        tensors.append(tensor.detach().cpu())
     return ExampleInputs(tuple(tensors), names)
 
 
@@ -178,13 +183,19 @@ def check_model(reference: ModelReference) -> tuple[ExampleInputs, tuple[Tensor,
 def relative_error(outputs: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
     """Largest absolute difference over the largest absolute reference value, over all outputs.
 
-    Non-finite values where the reference is finite count as infinite error.
+    A value that is not finite counts as infinite error, unless the reference has the same there
+    (masks are often minus infinity).
     """
     worst = 0.0
     for output, expected in zip(outputs, reference, strict=True):
-        difference = (output.double() - expected.double()).abs().max().item()
-        scale = max(expected.double().abs().max().item(), 1e-30)
-        worst = max(worst, difference / scale if np.isfinite(difference) else float("inf"))
+        got, wanted = output.double(), expected.double()
+        differs = (got != wanted) & ~(got.isnan() & wanted.isnan())
+        if not differs.any():
+            continue
+        difference = (got - wanted)[differs].abs().max().item()
+        scale = torch.where(wanted.isfinite(), wanted.abs(), 0.0).max().item()
+        error = difference / max(scale, 1e-30)
+        worst = max(worst, error if np.isfinite(error) else float("inf"))
     return worst
 
 
@@ -207,6 +218,11 @@ def _random_tensor(reference: ModelReference, batch_size: int) -> Tensor:
     if not isinstance(dtype, torch.dtype):
         raise InputError(
             f"input_dtype {reference.input_dtype!r} is no torch dtype; try float32 or int64"
+        )
+    if dtype is torch.bfloat16:
+        raise InputError(
+            f"input_dtype {reference.input_dtype!r} has no NumPy form; try float32, which becomes "
+            "the model's dtype"
         )
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
