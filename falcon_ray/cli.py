@@ -158,9 +158,10 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _print_next(console: Console, directory: Path, *, exported: bool) -> None:
-    console.print(f"Run directory: {directory} (report.json, trials.csv, journal.jsonl)")
+    lines = [f"Run directory: {directory} (report.json, trials.csv, journal.jsonl)"]
     if exported:
-        console.print(f"Deploy it:     cd {directory} && serve run serve.yaml")
+        lines.append(f"Deploy it:     cd {directory} && serve run serve.yaml")
+    console.print("\n".join(lines), soft_wrap=True, markup=False)
 
 
 def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:

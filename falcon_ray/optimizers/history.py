@@ -5,6 +5,7 @@ the steps from which random numbers derive, so that replayed observations contin
 first run would have. It does not know how a suggestion is chosen.
 """
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -101,7 +102,7 @@ class History:
         )
 
     def log_metric(self, name: str) -> tuple[IndexArray, FloatArray]:
-        """Natural logarithms of a metric, wherever it was measured and is positive.
+        """Natural logarithms of a metric, wherever it was measured, positive and finite.
 
         Returns:
             The candidates and the logarithms, both of shape (k,), one entry per trial.
@@ -112,7 +113,7 @@ class History:
             if observation.measurement is None:
                 continue
             value = observation.measurement.metric(name)
-            if value is not None and value > 0:
+            if value is not None and 0 < value < math.inf:
                 indices.append(index)
                 values.append(value)
         return np.array(indices, dtype=np.intp), np.log(np.array(values, dtype=np.float64))

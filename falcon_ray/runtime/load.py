@@ -1,4 +1,4 @@
-"""Load through a deployment handle, made by driver actors that stand beside the replicas.
+"""Load through a deployment handle, made by driver actors on the node that runs the trial.
 
 Each driver is one asyncio process. Latency is taken from the intended send time, on the
 driver's own monotonic clock. What a rate means or when it has been long enough is not decided

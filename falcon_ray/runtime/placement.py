@@ -66,5 +66,13 @@ def why_no_node_fits(configuration: Configuration, nodes: Sequence[NodeShape]) -
     wanted = f"{cores:g} CPU cores"
     if gpus:
         wanted += f" and {gpus:g} GPUs" + (f" of type {gpu_type}" if gpu_type else "")
-    largest = max((node.cpus for node in nodes), default=0)
-    return f"no node can hold a replica with {wanted}; the largest has {largest} cores"
+    return f"no node can hold a replica with {wanted}; they have {_offers(nodes)}"
+
+
+def _offers(nodes: Sequence[NodeShape]) -> str:
+    """What the nodes have, each kind of node once."""
+    kinds = dict.fromkeys(
+        f"{node.cpus} cores" + (f" and {node.n_gpus} {node.gpu_type}" if node.n_gpus else "")
+        for node in nodes
+    )
+    return ", ".join(kinds) or "nothing"

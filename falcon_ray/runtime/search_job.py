@@ -65,7 +65,7 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     directory = _new_directory(request)
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
-        header = search_header(request, checked, cluster.nodes)
+        header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
         with Journal.create(directory, header.to_json()) as journal:
             job = _SearchJob(
                 directory,
@@ -92,7 +92,8 @@ def dry_run(values: Mapping[str, Any]) -> list[str]:
     _new_directory(request)
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
-        return describe_plan(request, search_header(request, checked, cluster.nodes))
+        header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
+        return describe_plan(request, header)
 
 
 def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
@@ -103,7 +104,9 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
         if _is_complete(record, request):
             display.note(f"{directory} is complete; nothing is measured again")
         else:
-            checked = check_target(request, directory=Path.cwd())
+            checked = check_target(
+                request, directory=Path(str(record.header.settings["directory"]))
+            )
             with ray_session(request.address) as cluster:
                 journal.search_resumed()
                 job = _SearchJob(

@@ -3,6 +3,7 @@
 Whatever is wrong with what the user gave is noticed here, while nothing is deployed yet.
 """
 
+import itertools
 import platform
 import secrets
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from falcon_ray.errors import InputError
 from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.placement import why_no_node_fits
 from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.target import Declared, ModelTarget, Target, declared_app
@@ -79,24 +81,39 @@ def check_target(request: SearchRequest, *, directory: Path) -> CheckedTarget:
 
 
 def search_header(
-    request: SearchRequest, checked: CheckedTarget, nodes: Sequence[NodeShape]
+    request: SearchRequest,
+    checked: CheckedTarget,
+    nodes: Sequence[NodeShape],
+    *,
+    directory: Path,
 ) -> SearchHeader:
     """What the search is about, with all defaults decided.
+
+    Args:
+        request: What was asked.
+        checked: Its target.
+        nodes: What the cluster has.
+        directory: Where the target was looked up, for a search that goes on elsewhere.
 
     Raises:
         InputError: The space is empty or contradicts itself, or something has no price.
     """
-    space = search_space(request, checked.space or default_space(nodes))
+    default = checked.space or default_space(nodes)
+    space = search_space(request, default)
+    baseline = _baseline(request, space, nodes, default.constraints)
     if checked.inputs is not None:
-        _check_dtypes(space)
+        dtypes = [each.values for each in space.dimensions if each.name == "dtype"]
+        for dtype in (*itertools.chain(*dtypes), baseline.text("dtype", "float32")):
+            _check_dtype(dtype)
     pricing = Pricing(node_prices(nodes, usd_per_hour=request.usd_per_hour))
-    pricing.usd_per_hour(space.candidates)
+    pricing.usd_per_hour((*space.candidates, baseline))
     target = checked.target
     return SearchHeader(
         search_id=secrets.token_hex(3),
         target=request.model or request.app or "",
         settings={
             "request": request.to_json(),
+            "directory": str(directory),
             "serve": {
                 "name": target.name.replace("_", "-"),
                 "import_path": target.import_path,
@@ -107,7 +124,7 @@ def search_header(
         objective=Objective(request.slo),
         pricing=pricing,
         seed=request.seed,
-        baseline=_baseline(request, space, pricing),
+        baseline=baseline,
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in ("falcon-ray", "ray", "torch", "numpy")},
@@ -213,21 +230,24 @@ def describe_plan(request: SearchRequest, header: SearchHeader) -> list[str]:
     return lines
 
 
-def _check_dtypes(space: ConfigurationSpace) -> None:
-    for each in space.dimensions:
-        for value in each.values if each.name == "dtype" else ():
-            if value not in TORCH_DTYPES:
-                raise InputError(
-                    f"dtype {value!r} is none that a model can be served in: "
-                    f"{', '.join(TORCH_DTYPES)}"
-                )
+def _check_dtype(dtype: object) -> None:
+    if dtype not in TORCH_DTYPES:
+        raise InputError(
+            f"dtype {dtype!r} is none that a model can be served in: {', '.join(TORCH_DTYPES)}"
+        )
 
 
 def _values(values: Sequence[object]) -> str:
     return "{" + ", ".join(str(value) for value in values) + "}"
 
 
-def _baseline(request: SearchRequest, space: ConfigurationSpace, pricing: Pricing) -> Configuration:
+def _baseline(
+    request: SearchRequest,
+    space: ConfigurationSpace,
+    nodes: Sequence[NodeShape],
+    cluster_limits: Sequence[Constraint],
+) -> Configuration:
+    """The user's configuration over that of plain Serve; it may lie outside the space."""
     values = dict(default_baseline(space))
     for name, value in (request.baseline or {}).items():
         if name not in values:
@@ -235,7 +255,12 @@ def _baseline(request: SearchRequest, space: ConfigurationSpace, pricing: Pricin
                 f"baseline: {name!r} is no dimension of this space: {', '.join(values)}"
             )
         values[name] = dimension(name, [value]).values[0]
-    baseline = Configuration(values)
-    if pricing.cost(baseline) is None:
-        raise InputError(f"baseline: no node of this cluster can hold {baseline}")
-    return baseline
+    if reason := why_no_node_fits(Configuration(values), nodes):
+        raise InputError(f"baseline: {reason}; give --baseline values that fit")
+    for limit in cluster_limits:
+        if not limit.holds(values):
+            raise InputError(
+                f"baseline: {Configuration(values)} breaks '{limit.expression}', so this cluster "
+                "cannot run it; give --baseline values that it can"
+            )
+    return Configuration(values)

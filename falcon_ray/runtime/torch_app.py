@@ -10,6 +10,7 @@ import json
 import time
 from collections import deque
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -242,7 +243,7 @@ class TorchReplica:
             try:
                 with np.load(io.BytesIO(body), allow_pickle=False) as archive:
                     parts = [archive[name] for name in self._input_names()]
-            except (OSError, ValueError, KeyError, EOFError) as error:
+            except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
                 raise ValueError(
                     f"the body is neither JSON nor .npz with the arrays "
                     f"{', '.join(self._input_names())}: {one_line(error)}"

@@ -47,7 +47,7 @@ class Measurement:
         latency_p99_ms: Likewise.
         latency_p999_ms: Likewise.
         n_requests: Requests behind the percentiles.
-        error_rate: Share of requests that failed, over the whole trial after warm-up.
+        error_rate: Share of requests that failed at saturation, after warm-up.
         memory_gib: Largest resident memory of one replica.
         output_error: Largest relative difference of the output from float32 on the example
             input; 0 for float32, None where the target does not report it.

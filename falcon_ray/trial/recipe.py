@@ -30,6 +30,7 @@ from falcon_ray.trial.statistics import (
     Estimate,
     percentiles_ms,
     requests_to_certify,
+    share_exceeds,
     slo_verdict,
     throughput,
 )
@@ -64,7 +65,7 @@ class MeasurementPlan:
         slo: Latency limit to certify a rate under, or None for saturation throughput only.
         max_load_points: Offered rates to try under the SLO.
         load_point_max_s: Longest time at one offered rate.
-        max_error_rate: A configuration that fails more of its requests is infeasible.
+        max_error_rate: A configuration that is shown to fail more of its requests is infeasible.
         max_output_error: One whose outputs differ more from float32 is refused; None accepts all.
         max_attempts: How often a trial is tried when the infrastructure fails under it.
         seed: Of the arrival times.
@@ -282,7 +283,8 @@ class TrialRecipe(Generic[EndpointT]):
         return _SloResult(search.capacity_rps, search.floor_latency_ms, logs[point])
 
     def _check_errors(self, log: RequestLog, endpoint: EndpointT, before: frozenset[str]) -> None:
-        if log.n == 0 or log.error_rate <= self._plan.max_error_rate:
+        n_failed = int(np.count_nonzero(~log.ok))
+        if not share_exceeds(n_failed, log.n, self._plan.max_error_rate):
             return
         self._check_replicas(endpoint, before)
         raise InfeasibleError(

@@ -183,9 +183,17 @@ def slo_verdict(
     allowed = 1 - slo.latency_percentile / 100
     if over < n and stats.beta.ppf(confidence, over + 1, n - over) <= allowed:
         return SloVerdict.MET
-    if over > 0 and stats.beta.ppf(1 - confidence, over, n - over + 1) > allowed:
+    if share_exceeds(over, n, allowed, confidence):
         return SloVerdict.VIOLATED
     return SloVerdict.UNDECIDED
+
+
+def share_exceeds(count: int, n: int, limit: float, confidence: float = 0.95) -> bool:
+    """Whether `count` of `n` shows that the true share is above a limit, not only this sample.
+
+    By the exact one-sided lower bound of a binomial share (Clopper and Pearson, 1934).
+    """
+    return count > 0 and bool(stats.beta.ppf(1 - confidence, count, n - count + 1) > limit)
 
 
 def requests_to_certify(percentile: float, confidence: float = 0.95) -> int:

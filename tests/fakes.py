@@ -1,0 +1,245 @@
+"""The world of a trial without Ray: a batching service, its load and its clock, in virtual time.
+
+The service has one server that works on one batch at a time; every batch takes `service_s`,
+full or not, so its throughput is known exactly. Nothing here sleeps or draws random numbers.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from falcon_ray.space.configuration import Configuration, FloatArray
+from falcon_ray.trial.protocols import EndpointFacts
+from falcon_ray.trial.requests import RequestLog
+
+
+class VirtualClock:
+    """Seconds that pass only when told to; call it to read it."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@dataclass(kw_only=True)
+class FakeEndpoint:
+    """A live deployment; also an `Endpoint`.
+
+    Attributes:
+        clock: Virtual time.
+        batch_size: Largest batch.
+        service_s: Time of any batch.
+        fail_every: Every so manyth request fails; 0 for none.
+        open_loop_fails: Whether every request fails that comes at an offered rate.
+        replaced_after_s: Seconds from deployment until its replica is replaced by another.
+        said: What it says about itself.
+        model_says_rps: What it says the model alone delivers.
+        deployed_s: When it was deployed.
+    """
+
+    clock: VirtualClock
+    batch_size: int = 4
+    service_s: float = 0.04
+    fail_every: int = 0
+    open_loop_fails: bool = False
+    replaced_after_s: float = math.inf
+    said: EndpointFacts = field(default_factory=EndpointFacts)
+    model_says_rps: float | None = None
+    deployed_s: float = 0.0
+
+    @property
+    def saturation_rps(self) -> float:
+        return self.batch_size / self.service_s
+
+    @property
+    def concurrency(self) -> int:
+        return 2 * self.batch_size
+
+    @property
+    def granularity(self) -> int:
+        return self.batch_size
+
+    def replicas(self) -> frozenset[str]:
+        lived_s = self.clock() - self.deployed_s
+        return frozenset({"second" if lived_s >= self.replaced_after_s else "first"})
+
+    def facts(self) -> EndpointFacts:
+        return self.said
+
+    def model_rps(self, seconds: float) -> float | None:
+        self.clock.advance(seconds)
+        return self.model_says_rps
+
+
+@dataclass
+class FakeBackend:
+    """Gives one endpoint for each deployment in turn, or raises the error in its place.
+
+    Attributes:
+        clock: Virtual time.
+        attempts: What each deployment gives; the last one also what all later ones give.
+        deploy_s: How long a deployment takes to start or to fail.
+        teardown_s: How long it takes to go.
+        events: Every `deploy` and `teardown`, in order.
+    """
+
+    clock: VirtualClock
+    attempts: list[FakeEndpoint | Exception]
+    deploy_s: float = 2.0
+    teardown_s: float = 0.5
+    events: list[str] = field(default_factory=list[str])
+
+    @contextmanager
+    def deploy(self, configuration: Configuration) -> Iterator[FakeEndpoint]:
+        del configuration  # every one is served alike
+        turn = self.events.count("deploy")
+        self.events.append("deploy")
+        try:
+            self.clock.advance(self.deploy_s)
+            given = self.attempts[min(turn, len(self.attempts) - 1)]
+            if isinstance(given, Exception):
+                raise given
+            yield replace(given, deployed_s=self.clock())
+        finally:
+            self.clock.advance(self.teardown_s)
+            self.events.append("teardown")
+
+
+class _ClosedLoop:
+    """Clients that send again as soon as they are answered, so that the server never idles."""
+
+    def __init__(self, load: "FakeLoadGenerator", endpoint: FakeEndpoint, concurrency: int) -> None:
+        self._load = load
+        self._endpoint = endpoint
+        self._free_s = load.clock()
+        self._waiting_since_s = [self._free_s] * concurrency
+
+    def run_for(self, seconds: float) -> RequestLog:
+        self._load.maybe_raise()
+        self._load.clock.advance(seconds)
+        due_s = list[float]()
+        done_s = list[float]()
+        while self._free_s + self._endpoint.service_s <= self._load.clock():
+            batch = self._waiting_since_s[: self._endpoint.batch_size]
+            self._free_s += self._endpoint.service_s
+            self._waiting_since_s = self._waiting_since_s[len(batch) :]
+            self._waiting_since_s += [self._free_s] * len(batch)
+            due_s += batch
+            done_s += [self._free_s] * len(batch)
+        return self._load.log(self._endpoint, np.array(due_s), np.array(done_s))
+
+
+@dataclass
+class FakeLoadGenerator:
+    """Simulates the batching service under load.
+
+    Attributes:
+        clock: Virtual time.
+        error: Raised in the midst of the closed loop, once `error_after_s` has come.
+        error_after_s: Virtual time of that.
+        metrics: What the responses are said to carry.
+        offered: The arrivals of each open loop, in order.
+        concurrencies: In flight in each closed loop, in order.
+    """
+
+    clock: VirtualClock
+    error: BaseException | None = None
+    error_after_s: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    offered: list[FloatArray] = field(default_factory=list[FloatArray])
+    concurrencies: list[int] = field(default_factory=list[int])
+    n_sent: int = 0
+
+    @contextmanager
+    def closed_loop(self, endpoint: FakeEndpoint, *, concurrency: int) -> Iterator[_ClosedLoop]:
+        self.concurrencies.append(concurrency)
+        yield _ClosedLoop(self, endpoint, concurrency)
+
+    def open_loop(self, endpoint: FakeEndpoint, *, arrivals_s: FloatArray) -> RequestLog:
+        self.offered.append(arrivals_s)
+        due_s = self.clock() + arrivals_s
+        done_s = batch_completions_s(due_s, endpoint.batch_size, endpoint.service_s)
+        if done_s.size:
+            self.clock.now_s = float(done_s[-1])
+        return self.log(endpoint, due_s, done_s, all_fail=endpoint.open_loop_fails)
+
+    def last_error(self) -> str:
+        return "the service is down"
+
+    def response_metrics(self) -> Mapping[str, float]:
+        return self.metrics
+
+    def maybe_raise(self) -> None:
+        if self.error is not None and self.clock() >= self.error_after_s:
+            raise self.error
+
+    def log(
+        self,
+        endpoint: FakeEndpoint,
+        due_s: FloatArray,
+        done_s: FloatArray,
+        *,
+        all_fail: bool = False,
+    ) -> RequestLog:
+        numbers = self.n_sent + 1 + np.arange(done_s.size)
+        self.n_sent += done_s.size
+        ok = np.full(done_s.size, not all_fail)
+        if endpoint.fail_every:
+            ok &= numbers % endpoint.fail_every != 0
+        return RequestLog(intended_s=due_s, sent_s=due_s, done_s=done_s, ok=ok)
+
+
+def batch_completions_s(due_s: FloatArray, batch_size: int, service_s: float) -> FloatArray:
+    """When each request is answered by a server that takes all that wait, up to a full batch.
+
+    Args:
+        due_s: Ascending arrivals, shape (n,).
+        batch_size: Largest batch.
+        service_s: Time of any batch.
+    """
+    done_s = np.empty_like(due_s)
+    first, free_s = 0, -math.inf
+    while first < due_s.size:
+        start_s = max(free_s, float(due_s[first]))
+        waiting = int(np.searchsorted(due_s, start_s, side="right")) - first
+        free_s = start_s + service_s
+        done_s[first : first + min(waiting, batch_size)] = free_s
+        first += min(waiting, batch_size)
+    return done_s
+
+
+@dataclass
+class FakeUsage:
+    """What a watched endpoint used; also a `DeviceUsage`."""
+
+    memory_gib: float | None = None
+
+
+@dataclass
+class FakeMonitor:
+    """Says that the endpoint used `memory_gib`, and notes when it watches.
+
+    Attributes:
+        memory_gib: What it says.
+        events: Every `watch` and `unwatch`, in order.
+    """
+
+    memory_gib: float | None = 1.5
+    events: list[str] = field(default_factory=list[str])
+
+    @contextmanager
+    def watch(self, endpoint: FakeEndpoint) -> Iterator[FakeUsage]:
+        del endpoint  # every one uses the same
+        self.events.append("watch")
+        try:
+            yield FakeUsage(self.memory_gib)
+        finally:
+            self.events.append("unwatch")

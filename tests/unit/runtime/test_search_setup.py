@@ -1,0 +1,324 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from falcon_ray.errors import EmptySpaceError, InputError
+from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.references import Reference
+from falcon_ray.runtime.search_request import SearchRequest, request_of
+from falcon_ray.runtime.search_setup import (
+    CheckedTarget,
+    check_target,
+    describe_plan,
+    measurement_plan,
+    node_prices,
+    search_header,
+    search_space,
+)
+from falcon_ray.runtime.target import ModelTarget
+from falcon_ray.runtime.torch_model import ExampleInputs, ModelReference
+from falcon_ray.space.catalogue import Catalogue
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+from falcon_ray.space.defaults import NodeShape, default_space
+from falcon_ray.space.objective import Slo
+
+TWO_CORES = NodeShape(cpus=2, ram_gib=7.6, gpu_type=None, n_gpus=0)
+WITH_T4 = NodeShape(cpus=4, ram_gib=16.0, gpu_type="T4", n_gpus=1)
+
+SMALL = ConfigurationSpace.of(
+    {"cpu_cores": [1, 2], "batch_size": [1, 8], "replicas": [1, 2]}, ["cpu_cores * replicas <= 2"]
+)
+
+TINY = """
+from torch import nn
+import torch
+def make(): return nn.Linear(3, 2)
+def make_inputs(n): return torch.ones(n, 3)
+"""
+
+
+def asked(**values: object) -> SearchRequest:
+    return request_of({"model": "tiny.py:make", **values})
+
+
+def checked(space: ConfigurationSpace | None = SMALL) -> CheckedTarget:
+    target = ModelTarget(ModelReference(Reference("/home/me/tiny.py:make_tiny", "/home/me")))
+    return CheckedTarget(target, request=None, space=space)
+
+
+def header(space: ConfigurationSpace | None = SMALL, /, **values: object) -> SearchHeader:
+    directory = Path("/home/me")
+    return search_header(asked(**values), checked(space), [TWO_CORES], directory=directory)
+
+
+def complaint(space: ConfigurationSpace | None = SMALL, /, **values: object) -> str:
+    """The one line that the user reads."""
+    with pytest.raises(InputError) as caught:
+        header(space, **values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def values_of(space: ConfigurationSpace, name: str) -> tuple[object, ...]:
+    return next(each.values for each in space.dimensions if each.name == name)
+
+
+def test_nothing_asked_leaves_the_default_space() -> None:
+    assert search_space(asked(), SMALL) == SMALL
+
+
+def test_given_values_replace_those_of_the_default_and_keep_its_place() -> None:
+    space = search_space(asked(search_space={"batch_size": [4, 2]}), SMALL)
+    assert [each.name for each in space.dimensions] == ["cpu_cores", "batch_size", "replicas"]
+    assert values_of(space, "batch_size") == (2, 4)
+    assert values_of(space, "cpu_cores") == (1, 2)
+
+
+def test_an_unknown_dimension_is_added_behind_the_others() -> None:
+    space = search_space(asked(search_space={"beams": [1, 4]}), SMALL)
+    assert [each.name for each in space.dimensions][-1] == "beams"
+    assert len(space) == 2 * len(SMALL)
+
+
+def test_given_constraints_come_on_top_of_the_default_ones() -> None:
+    space = search_space(asked(space_constraints=["batch_size > 1 or replicas == 1"]), SMALL)
+    assert [each.expression for each in space.constraints] == [
+        "cpu_cores * replicas <= 2",
+        "batch_size > 1 or replicas == 1",
+    ]
+    assert Configuration({"cpu_cores": 1, "batch_size": 1, "replicas": 2}) not in space
+
+
+def test_the_constraint_that_empties_the_space_is_named() -> None:
+    with pytest.raises(EmptySpaceError) as caught:
+        search_space(asked(space_constraints=["batch_size > 0", "batch_size > 8"]), SMALL)
+    # 2 * 2 * 2 = 8; two cores allow 3 of 4 pairs of cores and replicas, times 2 batch sizes.
+    assert str(caught.value) == (
+        "no configuration is left: 8 combinations, 6 after 'cpu_cores * replicas <= 2', "
+        "6 after 'batch_size > 0', 0 after 'batch_size > 8'; relax that constraint or widen the "
+        "values of batch_size"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"search_space": {"batch_size": []}}, "batch_size: give at least one value"),
+        ({"search_space": {"batch_size": [0]}}, "batch_size: must be at least 1, got 0"),
+        ({"search_space": {"cpu_cores": [1.5]}}, "cpu_cores: must be a whole number, got 1.5"),
+        ({"search_space": {"a b": [1]}}, "a dimension's name must be an identifier"),
+        ({"space_constraints": ["batch_size >"]}, "constraint 'batch_size >' is no expression"),
+        ({"space_constraints": ["batch > 1"]}, "names 'batch', which is no dimension"),
+        ({"space_constraints": ["exit(batch_size)"]}, "names 'exit', which is no dimension"),
+        ({"space_constraints": ["batch_size < 'a'"]}, "cannot be evaluated"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_one_line(values: dict[str, Any], expected: str) -> None:
+    assert expected in complaint(**values)
+
+
+def test_a_dtype_that_no_model_can_be_served_in_is_refused() -> None:
+    model = replace(
+        checked(ConfigurationSpace.of({"dtype": ["float32"]})), inputs=ExampleInputs(())
+    )
+    request = asked(search_space={"dtype": ["float32", "int8"]})
+    with pytest.raises(InputError, match="dtype 'int8' is none that a model can be served in: "):
+        search_header(request, model, [TWO_CORES], directory=Path("/home/me"))
+
+
+def test_an_app_may_name_dtypes_of_its_own() -> None:
+    space = ConfigurationSpace.of({"dtype": ["int8"]})
+    assert header(space).space == space
+
+
+def test_without_a_declared_space_the_cluster_suggests_one() -> None:
+    assert header(None).space == default_space([TWO_CORES])
+
+
+def test_the_default_baseline_is_one_untuned_replica() -> None:
+    assert header().baseline == Configuration({"cpu_cores": 1, "batch_size": 1, "replicas": 1})
+
+
+def test_a_partial_baseline_is_completed_by_the_default_one() -> None:
+    baseline = header(baseline={"batch_size": 8}).baseline
+    assert baseline == Configuration({"cpu_cores": 1, "batch_size": 8, "replicas": 1})
+
+
+def test_a_baseline_may_lie_outside_the_space() -> None:
+    baseline = header(baseline={"batch_size": 64}).baseline
+    assert baseline is not None
+    assert baseline["batch_size"] == 64
+
+
+def test_a_baseline_of_an_unknown_dimension_lists_the_known() -> None:
+    assert complaint(baseline={"batch": 8}) == (
+        "baseline: 'batch' is no dimension of this space: cpu_cores, batch_size, replicas"
+    )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [
+        ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
+        ({"batch_size": "large"}, "batch_size: values must be finite numbers, got 'large'"),
+        (
+            {"cpu_cores": 8},
+            "baseline: no node can hold a replica with 8 CPU cores; they have",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_be_served_is_one_line(
+    baseline: dict[str, Any], expected: str
+) -> None:
+    assert complaint(baseline=baseline).startswith(expected)
+
+
+def test_a_cpu_node_costs_its_vcpus_part_of_the_reference_instance() -> None:
+    (node,) = node_prices([TWO_CORES], usd_per_hour=None)
+    reference = Catalogue.packaged().instance("m6i.xlarge")
+    assert node.usd_per_hour == pytest.approx(reference.usd_per_hour / reference.vcpus * 2)
+    assert (node.vcpus, node.ram_gib) == (2, 8)
+
+
+def test_a_given_price_is_that_of_the_whole_node() -> None:
+    (node,) = node_prices([TWO_CORES], usd_per_hour=0.5)
+    assert (node.usd_per_hour, node.price_source) == (0.5, "given")
+
+
+def test_equal_nodes_are_one_price_and_nodes_without_work_none() -> None:
+    idle = NodeShape(cpus=0, ram_gib=4.0, gpu_type=None, n_gpus=0)
+    assert len(node_prices([TWO_CORES, TWO_CORES, idle], usd_per_hour=None)) == 1
+
+
+def test_a_gpu_node_costs_what_the_catalogues_instances_with_its_gpu_do() -> None:
+    instances = node_prices([WITH_T4], usd_per_hour=None)
+    assert instances == Catalogue.packaged().instances_with("T4")
+    assert "g4dn.xlarge" in [each.instance_type for each in instances]
+
+
+def test_one_price_is_not_given_for_gpus() -> None:
+    with pytest.raises(InputError, match="usd_per_hour prices nodes without GPUs"):
+        node_prices([TWO_CORES, WITH_T4], usd_per_hour=0.5)
+
+
+def test_a_gpu_without_any_priced_instance_says_what_to_add() -> None:
+    priced = {each.gpu_type for each in Catalogue.packaged().instances}
+    unpriced = next(gpu for gpu in Catalogue.packaged().gpus if gpu.gpu_type not in priced)
+    node = NodeShape(cpus=8, ram_gib=32.0, gpu_type=unpriced.gpu_type, n_gpus=1)
+    with pytest.raises(InputError, match=f"no instance with a {unpriced.gpu_type} has a price"):
+        node_prices([node], usd_per_hour=None)
+
+
+def test_a_price_for_every_candidate_follows_from_the_given_one() -> None:
+    priced = header(usd_per_hour=0.5)
+    prices = priced.pricing.usd_per_hour(priced.space.candidates)
+    # Two cores: a replica of one core costs half of the node, one of two cores the whole.
+    cores = np.array([each.count("cpu_cores", 1) for each in priced.space.candidates])
+    replicas = np.array([each.count("replicas", 1) for each in priced.space.candidates])
+    assert prices == pytest.approx(0.25 * cores * replicas)
+
+
+def test_a_candidate_that_no_instance_holds_is_refused_before_anything_is_deployed() -> None:
+    message = complaint(ConfigurationSpace.of({"cpu_cores": [1, 8]}))
+    assert message.startswith(
+        "no priced instance holds one replica of cpu_cores=8 "
+        "(cpu-node-2-8gib has too little: CPU cores)"
+    )
+
+
+def test_the_header_says_what_serve_run_needs() -> None:
+    said = header(seed=7)
+    assert said.target == "tiny.py:make"
+    assert said.seed == 7
+    assert said.settings["directory"] == "/home/me"
+    assert said.settings["serve"] == {
+        "name": "make-tiny",
+        "import_path": "falcon_ray.runtime.torch_app:build",
+        "arguments": {"model": "/home/me/tiny.py:make_tiny", "seed": 0, "search_path": "/home/me"},
+    }
+    assert {"python", "falcon-ray", "ray", "torch", "numpy"} == said.versions.keys()
+
+
+def test_the_header_survives_the_journal() -> None:
+    said = header(latency_budget_ms=50.0, baseline={"batch_size": 8})
+    again = SearchHeader.from_json(json.loads(json.dumps(said.to_json())))
+    assert json.dumps(again.to_json()) == json.dumps(said.to_json())
+
+
+@pytest.mark.parametrize(("budget_ms", "step"), [(None, None), (50.0, 0.05)])
+def test_how_finely_rates_are_searched_is_told_under_an_slo_only(
+    budget_ms: float | None, step: float | None
+) -> None:
+    assert header(latency_budget_ms=budget_ms).capacity_step == step
+
+
+def test_a_model_is_checked_and_gives_its_example_request(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    found = check_target(asked(seed=3), directory=tmp_path)
+    assert isinstance(found.target, ModelTarget)
+    assert found.target.model.seed == 3
+    assert [array.tolist() for array in found.request] == [[1.0, 1.0, 1.0]]
+    assert found.space is None
+
+
+def test_a_shape_given_by_the_user_reaches_the_model(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    found = check_target(asked(input_shape=[5, 3], input_dtype="float32"), directory=tmp_path)
+    assert [array.shape for array in found.request] == [(5, 3)]
+    assert found.target.arguments()["input_shape"] == [5, 3]
+
+
+def test_the_measurement_takes_no_longer_than_asked() -> None:
+    plan = measurement_plan(asked(warm_up_s=1.0, measure_s=2.0, max_output_error=0.1, seed=5))
+    assert (plan.warm_up.min_s, plan.warm_up.max_s) == (1.0, 1.0)
+    assert (plan.precision.min_s, plan.precision.max_s) == (2.0, 2.0)
+    assert (plan.max_output_error, plan.seed, plan.slo) == (0.1, 5, None)
+    assert measurement_plan(asked(latency_budget_ms=9.0)).slo == Slo(latency_budget_ms=9.0)
+
+
+def plan_lines(**values: object) -> list[str]:
+    return describe_plan(asked(**values), header(**values))
+
+
+def test_a_dry_run_says_the_space_and_what_it_would_take() -> None:
+    lines = plan_lines(max_trials=3, usd_per_hour=0.5)
+    assert lines == [
+        "8 combinations of cpu_cores {1, 2}, batch_size {1, 8}, replicas {1, 2}",
+        "constraint: cpu_cores * replicas <= 2",
+        "6 candidates; baseline: cpu_cores=1 batch_size=1 replicas=1",
+        # 6 s of deployment, 4 of warm-up, 8 of measurement and 2 of the model alone; three
+        # trials, the best and the baseline: 5 * 20 s = 100 s.
+        ("5 deployments of at most 20 s each without load points: about 1.7 minutes"),
+        "priced as cpu-node-2-8gib: 0.5 USD/h (given)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "n"),
+    [
+        ({"max_trials": 3, "confirm": False}, 3),
+        ({"max_trials": 50, "confirm": False}, 6),  # the space has no more
+        ({"max_trials": 50}, 8),
+    ],
+)
+def test_a_dry_run_counts_the_deployments(values: dict[str, Any], n: int) -> None:
+    assert any(line.startswith(f"{n} deployments") for line in plan_lines(**values))
+
+
+def test_a_dry_run_says_what_certifying_an_slo_costs() -> None:
+    lines = plan_lines(latency_budget_ms=50.0)
+    (line,) = [each for each in lines if each.startswith("certifying")]
+    # 0.99 ** 299 < 0.05 < 0.99 ** 298; 299 requests in at most 30 s are 9.97 a second.
+    assert line == (
+        "certifying p99 takes 299 requests per load point, none of them over the limit: "
+        "29.9 s at 10/s, 2.99 s at 100/s, 0.299 s at 1000/s; up to 8 load points a trial, each "
+        "of at most 30 s, which allows no rate below 9.97/s to be certified"
+    )
+
+
+def test_without_an_slo_a_dry_run_certifies_nothing() -> None:
+    assert not any(line.startswith("certifying") for line in plan_lines())

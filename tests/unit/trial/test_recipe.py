@@ -1,0 +1,256 @@
+import math
+
+import pytest
+
+from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.space.observation import TrialStatus
+from falcon_ray.trial.protocols import EndpointFacts
+from falcon_ray.trial.recipe import MeasurementPlan
+from tests.fakes import FakeEndpoint, VirtualClock
+from tests.unit.trial.trials import (
+    CONFIGURATION,
+    SATURATION_RPS,
+    Trial,
+    assert_gone,
+    endpoint,
+    served_by,
+    with_slo,
+)
+
+
+def test_phases_come_in_the_order_of_a_trial() -> None:
+    trial = Trial()
+    trial.run()
+    assert trial.phases == ["deploying", "warming up", "measuring", "removing"]
+    assert_gone(trial)
+
+
+def test_with_an_slo_the_offered_rates_come_after_the_measurement() -> None:
+    trial = Trial(plan=with_slo(10_000.0))
+    trial.run()
+    assert trial.phases[:4] == ["deploying", "warming up", "measuring", "offering 70/s"]
+    assert all(phase.startswith("offering") for phase in trial.phases[3:-1])
+    assert trial.phases[-1] == "removing"
+
+
+def test_throughput_is_that_of_the_service() -> None:
+    measured = Trial().measure()
+    assert measured.saturation_rps == pytest.approx(4 / 0.04)
+    assert measured.saturation_rps_ci_low == pytest.approx(SATURATION_RPS)
+    assert measured.saturation_rps_ci_high == pytest.approx(SATURATION_RPS)
+
+
+def test_at_saturation_a_request_waits_for_the_batch_before_its_own() -> None:
+    measured = Trial().measure()
+    # Twice the batch is in flight: 40 ms of waiting and 40 ms of service.
+    assert measured.latency_p50_ms == pytest.approx(80.0)
+    assert measured.latency_p999_ms == pytest.approx(80.0)
+
+
+def test_the_load_keeps_as_many_in_flight_as_the_endpoint_asks_for() -> None:
+    trial = Trial()
+    trial.run()
+    assert trial.load.concurrencies == [8]
+
+
+def test_requests_of_the_warm_up_are_not_counted() -> None:
+    # Three seconds of measuring are enough where every batch takes equally long.
+    assert Trial().measure().n_requests == pytest.approx(3.0 * SATURATION_RPS, abs=4)
+
+
+def test_what_endpoint_monitor_and_load_say_stands_in_the_measurement() -> None:
+    said = EndpointFacts(
+        service_time_ms=40.0,
+        output_error=0.001,
+        enforcement={"cpu": "threads"},
+        environment={"device": "cpu"},
+    )
+    measured = served_by(endpoint(said=said, model_says_rps=120.0)).measure()
+    assert measured.service_time_ms == 40.0
+    assert measured.output_error == 0.001
+    assert measured.enforcement == {"cpu": "threads"}
+    assert measured.environment == {"device": "cpu"}
+    assert measured.model_rps == 120.0
+    assert measured.memory_gib == 1.5
+    assert measured.extra == {"tokens_per_s": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("model_rps", "path_limited"),
+    # Below 80 % of the model's rate: 100 < 0.8 * 126 = 100.8, but 100 >= 0.8 * 124 = 99.2.
+    [(None, False), (100.0, False), (124.0, False), (126.0, True)],
+)
+def test_serve_is_the_limit_where_it_delivers_less_than_80_percent_of_the_model(
+    *, model_rps: float | None, path_limited: bool
+) -> None:
+    measured = served_by(endpoint(model_says_rps=model_rps)).measure()
+    assert measured.path_limited is path_limited
+
+
+def test_a_few_failed_requests_are_left_out_of_throughput_and_told() -> None:
+    measured = served_by(endpoint(fail_every=200)).measure()
+    # 1 in 200 is under the limit of 1 %; throughput counts the other 199.
+    assert measured.saturation_rps == pytest.approx(SATURATION_RPS * 199 / 200, rel=0.01)
+    assert measured.error_rate == pytest.approx(1 / 200, abs=0.002)
+
+
+def test_times_of_a_measured_trial_are_those_of_its_phases() -> None:
+    trial = Trial()
+    times = trial.run().times
+    assert times.deploy_s == 2.0
+    assert times.warm_up_s == 1.5  # the shortest warm-up: the service is level at once
+    assert times.measure_s == 3.0 + 2.0  # at saturation, and the model's own queue
+    assert times.teardown_s == 0.5
+    assert trial.clock() == 2.0 + 1.5 + 5.0 + 0.5
+
+
+def test_a_deployment_that_fails_took_only_time_to_deploy() -> None:
+    times = Trial(InfeasibleError("out of memory")).run().times
+    assert (times.deploy_s, times.warm_up_s, times.measure_s, times.teardown_s) == (2.5, 0, 0, 0)
+
+
+def test_a_trial_that_ends_while_warming_up_took_no_time_to_be_removed_but_the_removal() -> None:
+    times = served_by(endpoint(fail_every=2)).run().times
+    assert (times.deploy_s, times.warm_up_s, times.measure_s, times.teardown_s) == (
+        2.0,
+        0.5,
+        0,
+        0.5,
+    )
+
+
+def test_a_trial_that_ends_while_measuring_spent_its_time_there() -> None:
+    trial = served_by(endpoint(service_s=3.0))
+    times = trial.run().times
+    # Each phase gives up at its longest; the model's own queue is not loaded any more.
+    assert (times.warm_up_s, times.measure_s, times.teardown_s) == (6.0, 10.0, 0.5)
+    assert trial.clock() == 2.0 + 6.0 + 10.0 + 0.5
+
+
+def test_a_constructor_that_raises_is_a_lesson_about_the_configuration() -> None:
+    trial = Trial(InfeasibleError("the replica did not start: RuntimeError: no kernel"))
+    observation = trial.run()
+    assert observation.status is TrialStatus.INFEASIBLE
+    assert observation.reason == "the replica did not start: RuntimeError: no kernel"
+    assert observation.configuration == CONFIGURATION
+    assert observation.measurement is None
+    assert observation.attempts == 1
+    assert_gone(trial)
+
+
+def test_a_broken_infrastructure_is_tried_again_up_to_the_limit() -> None:
+    trial = Trial(TrialFailedError("the node is gone"), plan=MeasurementPlan(max_attempts=3))
+    observation = trial.run()
+    assert observation.status is TrialStatus.FAILED
+    assert observation.reason == "the node is gone"
+    assert observation.attempts == 3
+    assert_gone(trial, deployments=3)
+
+
+def test_success_at_the_second_attempt_is_a_measurement() -> None:
+    clock = VirtualClock()
+    trial = Trial(TrialFailedError("the node is gone"), FakeEndpoint(clock=clock), clock=clock)
+    observation = trial.run()
+    assert observation.status is TrialStatus.MEASURED
+    assert observation.attempts == 2
+    assert observation.reason == ""
+    assert_gone(trial, deployments=2)
+
+
+def test_infeasible_at_the_second_attempt_is_not_tried_a_third_time() -> None:
+    observation = Trial(TrialFailedError("node gone"), InfeasibleError("out of memory")).run()
+    assert (observation.status, observation.attempts) == (TrialStatus.INFEASIBLE, 2)
+
+
+@pytest.mark.parametrize(
+    "replaced_after_s",
+    # Warm-up lasts until 1.5 s, saturation until 4.5 s, the model's own queue until 6.5 s.
+    [1.0, 3.0, 6.0],
+)
+def test_a_replica_that_was_replaced_fails_the_trial_though_every_request_succeeded(
+    replaced_after_s: float,
+) -> None:
+    trial = served_by(endpoint(replaced_after_s=replaced_after_s))
+    observation = trial.run()
+    assert observation.status is TrialStatus.FAILED
+    assert "first became second" in observation.reason
+    assert observation.attempts == 3
+    assert_gone(trial, deployments=3)
+
+
+def test_a_replica_that_is_replaced_under_the_slo_load_ends_the_trial_there() -> None:
+    trial = served_by(endpoint(replaced_after_s=7.0), with_slo(10_000.0))
+    assert trial.run().status is TrialStatus.FAILED
+    assert len(trial.load.offered) == 3  # one load in each of three attempts
+
+
+def test_measured_after_a_replica_was_replaced_counts_both_attempts() -> None:
+    clock = VirtualClock()
+    dying = FakeEndpoint(clock=clock, replaced_after_s=3.0)
+    observation = Trial(dying, FakeEndpoint(clock=clock), clock=clock).run()
+    assert observation.status is TrialStatus.MEASURED
+    assert observation.attempts == 2
+
+
+def test_failing_requests_are_a_lesson_about_the_configuration() -> None:
+    trial = served_by(endpoint(fail_every=10))
+    observation = trial.run()
+    assert observation.status is TrialStatus.INFEASIBLE
+    # 48 requests are done in the first half second: 12 batches of 40 ms; 4 of them failed.
+    assert observation.reason == "8% of 48 requests failed: the service is down"
+    assert_gone(trial)
+
+
+def test_failing_requests_of_a_replaced_replica_are_no_lesson() -> None:
+    observation = served_by(endpoint(fail_every=10, replaced_after_s=0.25)).run()
+    assert observation.status is TrialStatus.FAILED
+    assert "first became second" in observation.reason
+
+
+def test_too_slow_a_service_is_a_lesson() -> None:
+    trial = served_by(endpoint(service_s=3.0))
+    observation = trial.run()
+    assert observation.status is TrialStatus.INFEASIBLE
+    # Batches end at 3, 6, 9, 12 and 15 s; warm-up takes the first two and measuring the rest.
+    assert observation.reason == "only 12 requests completed in 10 s: too slow to measure"
+    assert_gone(trial)
+
+
+def test_too_slow_because_its_replica_was_replaced_is_no_lesson() -> None:
+    observation = served_by(endpoint(service_s=3.0, replaced_after_s=10.0)).run()
+    assert observation.status is TrialStatus.FAILED
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize("after_s", [2.0, 4.0])  # while warming up, while measuring
+def test_an_unexpected_error_leaves_nothing_deployed_and_is_not_swallowed(
+    error: BaseException, after_s: float
+) -> None:
+    trial = Trial(load_error=error, load_error_after_s=after_s)
+    with pytest.raises(type(error)):
+        trial.run()
+    assert trial.monitor.events == ["watch", "unwatch"]
+    assert_gone(trial)
+
+
+@pytest.mark.parametrize("output_error", [0.02, math.inf, math.nan])
+def test_outputs_too_far_from_float32_are_refused_before_any_load(output_error: float) -> None:
+    trial = served_by(
+        endpoint(said=EndpointFacts(output_error=output_error)),
+        MeasurementPlan(max_output_error=0.01),
+    )
+    observation = trial.run()
+    assert observation.status is TrialStatus.INFEASIBLE
+    assert observation.reason == (
+        f"output differs from float32 by {output_error:.2g}, more than --max-output-error 0.01"
+    )
+    assert trial.load.concurrencies == []
+    assert_gone(trial)
+
+
+@pytest.mark.parametrize(("output_error", "limit"), [(0.01, 0.01), (None, 0.01), (0.5, None)])
+def test_outputs_near_enough_or_unknown_are_accepted(
+    output_error: float | None, limit: float | None
+) -> None:
+    said = EndpointFacts(output_error=output_error)
+    served_by(endpoint(said=said), MeasurementPlan(max_output_error=limit)).measure()
