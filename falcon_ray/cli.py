@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from falcon_ray.errors import FalconRayError, InputError
+from falcon_ray.errors import FalconRayError, InputError, NothingFeasibleError
 
 FORMAT = click.option(
     "--format",
@@ -94,12 +94,14 @@ def search(
     if is_text:
         console.print()
         print_report(console, result.record)
-        _print_next(console, result.directory, exported=result.best is not None)
+        _print_next(console, result.directory, exported=result.is_deployable)
     else:
         click.echo(json.dumps(report_json(result.record)))
     if result.nothing_feasible is not None:
         # The report's first sentence has said why.
         sys.exit(result.nothing_feasible.error_type.exit_code)
+    if not result.is_deployable:
+        sys.exit(NothingFeasibleError.exit_code)
 
 
 @commands.command()
@@ -144,7 +146,7 @@ def main() -> None:
         click.echo(f"falcon-ray: {error}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
-        click.echo("falcon-ray: interrupted before anything was deployed", err=True)
+        click.echo("falcon-ray: interrupted", err=True)
         sys.exit(5)
     except click.ClickException as error:
         error.show()

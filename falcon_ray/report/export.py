@@ -91,7 +91,8 @@ def _header(
     return [
         f"Serve config found by falcon_ray, search {_one_line(search_id)}.",
         *textwrap.wrap(_one_line(recommendation.sentence), _WIDTH),
-        f"Measured: {rate} requests/s for {price} ({recommendation.standing.value}).",
+        f"Measured: {rate} requests/s for {price} ({recommendation.standing.value}),",
+        "through the deployment handle; over HTTP expect less.",
         "",
         f"Deploy here:        serve run {file_name}",
         f"On a running Ray:   serve deploy {file_name}",

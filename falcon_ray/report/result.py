@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from falcon_ray.errors import InputError
 from falcon_ray.report.export import HOST, PORT, serve_config, write_export
 from falcon_ray.report.files import trials_csv
-from falcon_ray.report.recommendation import NothingFeasible, Recommendation, recommend
+from falcon_ray.report.recommendation import NothingFeasible, Recommendation, Standing, recommend
 from falcon_ray.report.record import SearchRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ class SearchResult:
         """Why there is nothing to deploy, or None where there is something."""
         found = recommend(self.record)
         return found if isinstance(found, NothingFeasible) else None
+
+    @property
+    def is_deployable(self) -> bool:
+        """Whether there is a recommendation that did not fail when it was measured again."""
+        best = self.best
+        return best is not None and best.standing is not Standing.NOT_REPRODUCED
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:

@@ -116,6 +116,7 @@ def _notes(record: SearchRecord, found: Recommendation | NothingFeasible) -> Ite
     yield from _reasons(record)
     if isinstance(found, Recommendation):
         yield from _serve_overhead(found)
+    yield from _unsettled(record)
     yield from _path_limited(record)
     overhead = machinery_overhead_s(record)
     if overhead.median_s is not None:
@@ -160,6 +161,18 @@ def _serve_overhead(found: Recommendation) -> Iterator[str]:
         )
 
 
+def _unsettled(record: SearchRecord) -> Iterator[str]:
+    measured = [
+        (str(trial.number), trial.observation.measurement)
+        for trial in record.trials
+        if trial.observation.measurement is not None
+    ]
+    if cold := [number for number, each in measured if not each.warm]:
+        yield f"Still drifting when the warm-up's time was up: {', '.join(cold)}."
+    if vague := [number for number, each in measured if not each.precise]:
+        yield f"Interval still wider than asked when the time was up: {', '.join(vague)}."
+
+
 def _path_limited(record: SearchRecord) -> Iterator[str]:
     limited = [
         str(trial.number)
@@ -170,8 +183,8 @@ def _path_limited(record: SearchRecord) -> Iterator[str]:
         every = len(limited) == len(record.trials) > 1
         which = f"trial{'s' * (len(limited) > 1)} {', '.join(limited)}"
         yield (
-            f"Serve's path, not the model, set the rate of {'all trials' if every else which}: "
-            "faster hardware or a larger batch buys little there."
+            f"Serve's path (the load's driver included), not the model, set the rate of "
+            f"{'all trials' if every else which}: a faster model buys little there."
         )
 
 

@@ -3,6 +3,7 @@
 A new dimension that changes where or how a replica runs is one line here.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +51,11 @@ def actor_options(configuration: Configuration) -> dict[str, Any]:
 
 
 def why_no_node_fits(configuration: Configuration, nodes: Sequence[NodeShape]) -> str | None:
-    """Why no node of the cluster could ever hold one replica, or None where one could."""
-    cores = configuration.number("cpu_cores", 1)
+    """Why the nodes could never hold all replicas, or None where they could.
+
+    A configuration that does not say how many cores a replica takes is not judged by cores.
+    """
+    cores = configuration.number("cpu_cores", 0)
     gpus = n_gpus(configuration)
     gpu_type = configuration.get("gpu_type")
     fitting = [
@@ -61,12 +65,24 @@ def why_no_node_fits(configuration: Configuration, nodes: Sequence[NodeShape]) -
         and node.n_gpus >= gpus
         and (gpu_type is None or node.gpu_type == gpu_type)
     ]
-    if fitting:
+    replicas = configuration.count("replicas", 1)
+    fit = sum(_replicas_on(node, cores=cores, gpus=gpus) for node in fitting)
+    if fitting and fit >= replicas:
         return None
-    wanted = f"{cores:g} CPU cores"
+    if fitting:
+        return f"{replicas} replicas do not fit: the nodes hold {fit:g}; they have {_offers(nodes)}"
+    wanted = [f"{cores:g} CPU cores"] if cores else []
     if gpus:
-        wanted += f" and {gpus:g} GPUs" + (f" of type {gpu_type}" if gpu_type else "")
-    return f"no node can hold a replica with {wanted}; they have {_offers(nodes)}"
+        wanted.append(f"{gpus:g} GPUs" + (f" of type {gpu_type}" if gpu_type else ""))
+    needs = f" with {' and '.join(wanted)}" if wanted else ""
+    return f"no node can hold a replica{needs}; they have {_offers(nodes)}"
+
+
+def _replicas_on(node: NodeShape, *, cores: float, gpus: float) -> float:
+    """How many replicas a node holds that can hold one."""
+    by_cores = node.cpus // cores if cores else math.inf
+    by_gpus = node.n_gpus // gpus if gpus else math.inf
+    return min(by_cores, by_gpus)
 
 
 def _offers(nodes: Sequence[NodeShape]) -> str:

@@ -4,6 +4,7 @@ Everything that happens goes into the journal before anything is concluded from 
 search that is killed at any moment can be resumed and measures nothing twice.
 """
 
+import shlex
 import signal
 import threading
 import time
@@ -16,20 +17,25 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from falcon_ray.errors import ClusterError, InputError, SearchInterruptedError
 from falcon_ray.optimizers.optimizer import Suggestion
 from falcon_ray.optimizers.registry import make_optimizer
 from falcon_ray.report.files import write_report
 from falcon_ray.report.journal import Journal, holds_journal
+from falcon_ray.report.recommendation import NothingFeasible, Standing, recommend
 from falcon_ray.report.record import Role, SearchHeader, SearchRecord, read_search
 from falcon_ray.report.result import SearchResult
+from falcon_ray.report.valuation import Verdict
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
 from falcon_ray.runtime.ray_session import Cluster, ray_session
 from falcon_ray.runtime.search_request import SearchRequest, request_of, resumed_request
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
+    check_same_nodes,
     check_target,
     describe_plan,
     measurement_plan,
@@ -44,6 +50,7 @@ from falcon_ray.space.observation import Observation, TrialStatus
 
 EXAMPLE_REQUEST_NAME = "example_request.npz"
 CLEAN_UP_S = 10.0
+FAILED = TrialStatus.FAILED
 
 
 def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> SearchResult:
@@ -66,7 +73,9 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
         header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
-        with Journal.create(directory, header.to_json()) as journal:
+        with Journal.create(directory, header.to_json()) as journal, _resumable(directory):
+            if checked.inputs is not None:
+                write_example_request(directory / EXAMPLE_REQUEST_NAME, checked.inputs)
             job = _SearchJob(
                 directory,
                 journal=journal,
@@ -76,7 +85,7 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
                 display=shown,
             )
             job.run(read_search(directory))
-    return SearchResult(directory, read_search(directory))
+    return _write_files(directory)
 
 
 def dry_run(values: Mapping[str, Any]) -> list[str]:
@@ -107,7 +116,8 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
             checked = check_target(
                 request, directory=Path(str(record.header.settings["directory"]))
             )
-            with ray_session(request.address) as cluster:
+            with ray_session(request.address) as cluster, _resumable(directory):
+                check_same_nodes(record.header, cluster.nodes)
                 journal.search_resumed()
                 job = _SearchJob(
                     directory,
@@ -118,18 +128,49 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
                     display=display,
                 )
                 job.run(record)
-    write_report(directory, read_search(directory))
-    return SearchResult(directory, read_search(directory))
+    return _write_files(directory)
 
 
 def _is_complete(record: SearchRecord, request: SearchRequest) -> bool:
-    return record.end_reason is not None and _n_counted(record) >= min(
-        request.max_trials, len(record.header.space)
-    )
+    n_counted = sum(each.status is not TrialStatus.FAILED for each in record.observations)
+    if record.end_reason is None or n_counted < min(request.max_trials, len(record.header.space)):
+        return False
+    found = recommend(record)
+    if not request.confirm or isinstance(found, NothingFeasible) or found.is_baseline:
+        return True
+    compared = found.baseline is not None and found.baseline.verdict is not Verdict.FAILED
+    return found.standing is not Standing.NOT_CONFIRMED and compared
 
 
-def _n_counted(record: SearchRecord) -> int:
-    return sum(each.status is not TrialStatus.FAILED for each in record.observations)
+def _write_files(directory: Path) -> SearchResult:
+    """What people and machines read of a search, from its journal alone."""
+    record = read_search(directory)
+    write_report(directory, record)
+    result = SearchResult(directory, record)
+    if result.is_deployable:
+        result.export(directory / "serve.yaml")
+    return result
+
+
+@contextmanager
+def _resumable(directory: Path) -> Iterator[None]:
+    """Say how to go on, whatever ends a search that has a journal."""
+    command = f"falcon-ray search --resume {shlex.quote(str(directory))}"
+    try:
+        with _sigterm_as_interrupt():
+            yield
+    except KeyboardInterrupt:
+        n_trials = len(read_search(directory).trials)
+        raise SearchInterruptedError(
+            f"interrupted after {n_trials} trials; go on with: {command}"
+        ) from None
+    except (RayError, RayServeException) as error:
+        raise ClusterError(
+            f"Ray failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}; "
+            f"mend that, then go on with: {command}"
+        ) from error
+    except ClusterError as error:
+        raise ClusterError(f"{error}; mend that, then go on with: {command}") from error
 
 
 def _new_directory(request: SearchRequest) -> Path:
@@ -175,40 +216,30 @@ class _SearchJob:
         self._display = display
         self._running: dict[str, _Running] = {}
         self._next_number = 1
+        self._app_prefix = ""
+        self._broken: Exception | None = None
 
     def run(self, record: SearchRecord) -> None:
         """Everything that the record lacks, up to the written report."""
         header = record.header
-        prefix = f"falcon-{header.search_id}-"
+        self._app_prefix = f"falcon-{header.search_id}-"
         self._next_number = record.next_number
         self._display.search_started(
             header, n_done=len(record.trials), max_trials=self._request.max_trials
         )
-        serve_apps.start_serve()
-        serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
+        is_our_serve = serve_apps.start_serve()
+        serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
         try:
-            with _signals_as_interrupts():
-                self._run(header, record, prefix)
-        except KeyboardInterrupt:
-            self._display.close()
-            self._display.note("interrupted; removing deployments")
-            self._clean_up(prefix)
-            raise SearchInterruptedError(
-                f"interrupted after {len(read_search(self._directory).trials)} trials; go on "
-                f"with: falcon-ray search --resume {self._directory}"
-            ) from None
-        except BaseException:
-            self._clean_up(prefix)
-            raise
+            self._run(header, record)
         finally:
             self._display.close()
+            # A Ray of our own ends with the search, and all that is deployed with it.
+            if not self._cluster.is_local:
+                serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
+                if is_our_serve:
+                    serve_apps.end_serve()
 
-    def _clean_up(self, prefix: str) -> None:
-        """Delete what is deployed; a Ray of our own ends with the search, and its apps with it."""
-        if not self._cluster.is_local:
-            serve_apps.delete_all(prefix, timeout_s=CLEAN_UP_S)
-
-    def _run(self, header: SearchHeader, record: SearchRecord, prefix: str) -> None:
+    def _run(self, header: SearchHeader, record: SearchRecord) -> None:
         setup = TrialSetup(
             target=self._checked.target,
             request=ray.put(self._checked.request),
@@ -232,43 +263,57 @@ class _SearchJob:
             on_suggestion=self._started,
             on_observation=self._ended,
         )
-        searcher.replay(record.observations)
-        run_trials(searcher, setup, app_prefix=prefix, display=self._display)
+        # What the infrastructure broke before may work now, and is worth another trial.
+        searcher.replay(each for each in record.observations if each.status is not FAILED)
+        try:
+            run_trials(searcher, setup, app_prefix=self._app_prefix, display=self._display)
+        except ClusterError:
+            # Tune wraps what a listener raises, which says better what happened.
+            if self._broken is not None:
+                raise self._broken from None
+            raise
         if searcher.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
             reason = searcher.observations[-1].reason
-            raise ClusterError(
-                f"{searcher.end_reason}, the last one because: {reason}; mend that, then go on "
-                f"with: falcon-ray search --resume {self._directory}"
-            )
+            raise ClusterError(f"{searcher.end_reason}, the last one because: {reason}")
         best = optimizer.recommend()
         if best is not None and self._request.confirm:
-            self._confirm(best.configuration, header, setup, prefix)
+            self._confirm(best.configuration, header, setup)
         self._journal.search_ended(searcher.end_reason)
-        self._write_files()
 
     def _started(self, trial_id: str, suggestion: Suggestion) -> None:
         number, self._next_number = self._next_number, self._next_number + 1
         self._running[trial_id] = _Running(number, time.monotonic())
-        self._journal.trial_started(
-            number, suggestion.configuration, why=suggestion.why, expected=suggestion.expected
-        )
+        with self._keeping_errors():
+            self._journal.trial_started(
+                number, suggestion.configuration, why=suggestion.why, expected=suggestion.expected
+            )
         self._display.trial_started(f"Trial {number}", suggestion.configuration, suggestion.why)
 
     def _ended(self, trial_id: str, observation: Observation) -> None:
         running = self._running.pop(trial_id)
         wall_s = time.monotonic() - running.start_s
-        self._journal.trial_ended(running.number, observation, wall_s=wall_s)
+        with self._keeping_errors():
+            self._journal.trial_ended(running.number, observation, wall_s=wall_s)
         self._display.trial_ended(observation, wall_s=wall_s)
+        if observation.status is FAILED:
+            # A process that was killed has deleted nothing, and the next trial needs its place.
+            serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
 
-    def _confirm(
-        self, best: Configuration, header: SearchHeader, setup: TrialSetup, prefix: str
-    ) -> None:
+    @contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._broken = error
+            raise
+
+    def _confirm(self, best: Configuration, header: SearchHeader, setup: TrialSetup) -> None:
         """Measure the best and the baseline once more, unless that is in the journal already."""
         record = read_search(self._directory)
         fresh = {
             (each.role, each.observation.configuration)
             for each in record.confirmations
-            if each.n_trials_before == len(record.trials)
+            if each.n_trials_before == len(record.trials) and each.observation.status is not FAILED
         }
         wanted = [(Role.BEST, best)]
         if header.baseline is not None and header.baseline != best:
@@ -280,20 +325,25 @@ class _SearchJob:
             self._display.trial_started(label, configuration, "a fresh measurement to compare")
             self._display.phase("deploying and measuring")
             start_s = time.monotonic()
-            task = _confirmation.remote(setup, configuration, f"{prefix}{role.value}")
-            observation = ray.get(task)
+            observation = _confirmed(setup, configuration, f"{self._app_prefix}{role.value}")
             wall_s = time.monotonic() - start_s
             self._journal.confirmation_ended(role.value, observation, wall_s=wall_s)
             self._display.trial_ended(observation, wall_s=wall_s)
 
-    def _write_files(self) -> None:
-        if self._checked.inputs is not None:
-            write_example_request(self._directory / EXAMPLE_REQUEST_NAME, self._checked.inputs)
-        record = read_search(self._directory)
-        write_report(self._directory, record)
-        result = SearchResult(self._directory, record)
-        if result.best is not None:
-            result.export(self._directory / "serve.yaml")
+
+def _confirmed(setup: TrialSetup, configuration: Configuration, app_name: str) -> Observation:
+    task = _confirmation.remote(setup, configuration, app_name)
+    try:
+        return ray.get(task)
+    except KeyboardInterrupt:
+        ray.cancel(task, force=True)
+        raise
+    except RayError as error:
+        return Observation(
+            configuration=configuration,
+            status=FAILED,
+            reason=f"the trial's process died: {type(error).__name__}",
+        )
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -302,14 +352,14 @@ def _confirmation(setup: TrialSetup, configuration: Configuration, app_name: str
 
 
 @contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
+def _sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end a search as Ctrl-C does; only the main thread can receive either."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

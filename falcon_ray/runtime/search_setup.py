@@ -6,6 +6,7 @@ Whatever is wrong with what the user gave is noticed here, while nothing is depl
 import itertools
 import platform
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from falcon_ray.errors import InputError
+from falcon_ray.optimizers.registry import OPTIMIZERS
 from falcon_ray.report.record import SearchHeader
 from falcon_ray.runtime.placement import why_no_node_fits
 from falcon_ray.runtime.references import parse_reference
@@ -98,6 +100,10 @@ def search_header(
     Raises:
         InputError: The space is empty or contradicts itself, or something has no price.
     """
+    if request.optimizer not in OPTIMIZERS:
+        raise InputError(
+            f"there is no optimizer {request.optimizer!r}; known are {', '.join(OPTIMIZERS)}"
+        )
     default = checked.space or default_space(nodes)
     space = search_space(request, default)
     baseline = _baseline(request, space, nodes, default.constraints)
@@ -114,6 +120,7 @@ def search_header(
         settings={
             "request": request.to_json(),
             "directory": str(directory),
+            "nodes": _describe_nodes(nodes),
             "serve": {
                 "name": target.name.replace("_", "-"),
                 "import_path": target.import_path,
@@ -130,6 +137,28 @@ def search_header(
             **{name: version(name) for name in ("falcon-ray", "ray", "torch", "numpy")},
         },
         capacity_step=None if request.slo is None else CAPACITY_STEP,
+    )
+
+
+def check_same_nodes(header: SearchHeader, nodes: Sequence[NodeShape]) -> None:
+    """Refuse to go on elsewhere: measurements of different machines do not compare.
+
+    Raises:
+        InputError: The cluster has other nodes than when the search began.
+    """
+    before, now = header.settings["nodes"], _describe_nodes(nodes)
+    if before != now:
+        raise InputError(
+            f"the search began on nodes with {before}, this cluster has {now}; go on there, or "
+            "start a new search here"
+        )
+
+
+def _describe_nodes(nodes: Sequence[NodeShape]) -> str:
+    kinds = Counter((node.cpus, node.gpu_type, node.n_gpus) for node in nodes)
+    return ", ".join(
+        f"{n} x {cpus} CPUs" + (f" and {n_gpus} {gpu_type}" if n_gpus else "")
+        for (cpus, gpu_type, n_gpus), n in sorted(kinds.items(), key=str)
     )
 
 

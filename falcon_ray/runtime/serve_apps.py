@@ -39,10 +39,22 @@ class AppState:
     replicas: tuple[ReplicaState, ...]
 
 
-def start_serve() -> None:
-    """Start Serve without proxies where it does not run yet; no port is opened."""
+def start_serve() -> bool:
+    """Start Serve without proxies where it does not run yet; no port is opened.
+
+    Returns:
+        Whether it was started, and so is ours to end.
+    """
+    ours = _get_global_client(raise_if_no_controller_running=False) is None
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+    return ours
+
+
+def end_serve() -> None:
+    """End Serve where nothing is deployed: one without proxies would be in others' way."""
+    if not serve.status().applications:
+        serve.shutdown()
 
 
 def deploy(app: serve.Application, name: str) -> None:

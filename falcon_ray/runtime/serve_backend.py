@@ -57,7 +57,7 @@ class AppEndpoint:
     @property
     def concurrency(self) -> int:
         """See `Endpoint.concurrency`."""
-        return closed_loop_concurrency(self.configuration)
+        return self.target.concurrency(self.configuration)
 
     def replicas(self) -> frozenset[str]:
         """See `Endpoint.replicas`."""
@@ -79,16 +79,18 @@ class AppEndpoint:
         versions = {"ray": ray.__version__}
         if not self.target.reports_facts:
             return EndpointFacts(environment=versions, enforcement={"cpu": "logical"})
-        with ray_failures("asking the replica for its facts"):
-            said = (
-                serve.get_app_handle(self.app_name).facts.remote().result(timeout_s=CALL_TIMEOUT_S)
-            )
+        said = self._said()
         return EndpointFacts(
             service_time_ms=said["service_time_ms"],
             output_error=said["output_error"],
             enforcement=said["enforcement"],
             environment={**said["environment"], **versions},
         )
+
+    def _said(self) -> dict[str, Any]:
+        with ray_failures("asking the replica for its facts"):
+            call: Any = serve.get_app_handle(self.app_name).facts.remote()
+            return call.result(timeout_s=CALL_TIMEOUT_S)
 
     def model_rps(self, seconds: float) -> float | None:
         """See `Endpoint.model_rps`: every replica loads its own queue at the same time."""
@@ -110,25 +112,19 @@ class AppEndpoint:
         n = self.configuration.count("replicas", 1)
         handle = serve.get_app_handle(self.app_name)
         running: list[Any] = []
-        for _ in range(20 * n):
+        # A busy replica declines between two batches.
+        declines_within_s = 0.1 + 2 * self._said()["longest_batch_ms"] / 1000
+        for _ in range(10 * n):
             call = handle.saturate.remote(seconds)
+            if n == 1:
+                return [call]
             try:
-                call.result(timeout_s=0.1)
+                call.result(timeout_s=declines_within_s)
             except TimeoutError:
                 running.append(call)
             if len(running) == n:
                 break
         return running
-
-
-def closed_loop_concurrency(configuration: Configuration) -> int:
-    """Requests in flight that keep every replica busy, and its batch queue full.
-
-    A replica that works on `concurrency` requests at once gets twice as many, for the same
-    reason as one that batches: the next ones wait while these are answered.
-    """
-    at_once = max(batching(configuration).max_batch_size, configuration.count("concurrency", 1))
-    return configuration.count("replicas", 1) * 2 * at_once
 
 
 class ServeBackend:
@@ -160,7 +156,10 @@ class ServeBackend:
             raise InfeasibleError(str(error)) from error
         try:
             with ray_failures("deploying"):
-                serve_apps.deploy(app, self._app_name)
+                try:
+                    serve_apps.deploy(app, self._app_name)
+                except (RayServeException, TypeError, ValueError) as error:
+                    raise InfeasibleError(f"Serve refuses the application: {error}") from error
                 self._wait_until_running(configuration.count("replicas", 1))
             yield AppEndpoint(self._app_name, self._target, configuration)
         finally:

@@ -13,7 +13,7 @@ import ray
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.device_monitor import ProcessMonitor
 from falcon_ray.runtime.load import HandleLoadGenerator
-from falcon_ray.runtime.serve_backend import ServeBackend, closed_loop_concurrency
+from falcon_ray.runtime.serve_backend import ServeBackend
 from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
@@ -51,7 +51,7 @@ def run_serve_trial(
     serve_apps.start_serve()
     load = HandleLoadGenerator(
         setup.request,
-        concurrency=closed_loop_concurrency(configuration),
+        concurrency=setup.target.concurrency(configuration),
         response_metrics=setup.target.response_metrics,
     )
     try:

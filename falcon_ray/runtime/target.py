@@ -10,10 +10,14 @@ from typing import Any, Protocol
 from ray import serve
 
 from falcon_ray.errors import InputError
+from falcon_ray.runtime.placement import batching
 from falcon_ray.runtime.references import Reference, load_optional, load_reference
 from falcon_ray.runtime.torch_app import TorchAppArguments, build
 from falcon_ray.runtime.torch_model import ModelReference, one_line
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+
+SERVE_AT_ONCE = 5
+"""Requests that Serve gives a replica at once where its deployment does not say."""
 
 TRIAL_SHUTDOWN_S = 0.5
 """A trial's replicas have nothing left to answer when the app is deleted."""
@@ -40,6 +44,14 @@ class Target(Protocol):
     @property
     def response_metrics(self) -> Reference | None:
         """A function from one response to numbers by metric name, or None."""
+        ...
+
+    def concurrency(self, configuration: Configuration) -> int:
+        """Requests in flight that keep every replica busy, and its batch queue full.
+
+        Raises:
+            InputError: The user's function raises or returns no positive whole number.
+        """
         ...
 
     @property
@@ -73,6 +85,10 @@ class ModelTarget:
     def name(self) -> str:
         """The factory's name."""
         return self.model.factory.name
+
+    def concurrency(self, configuration: Configuration) -> int:
+        """See `Target.concurrency`."""
+        return configuration.count("replicas", 1) * batching(configuration).max_ongoing_requests
 
     @property
     def import_path(self) -> str:
@@ -108,18 +124,36 @@ class AppTarget:
     Beside a builder `NAME(configuration) -> serve.Application` its module declares
     `NAME_space()` (a `ConfigurationSpace`, or a mapping from dimension name to values),
     `NAME_request()` (one example request), and optionally `NAME_method` (the ingress method
-    that answers it, `__call__` when absent), and `NAME_metrics(response)` (numbers by name).
+    that answers it, `__call__` when absent), `NAME_metrics(response)` (numbers by name), and
+    `NAME_concurrency(configuration)` (requests in flight that saturate it; when absent, twice
+    what its `batch_size` or `concurrency` says, else twice Serve's default, for each of its
+    `replicas`).
     """
 
     builder: Reference
     method: str = "__call__"
     response_metrics: Reference | None = None
+    saturated_by: Reference | None = None
     reports_facts: bool = False
 
     @property
     def name(self) -> str:
         """The builder's name."""
         return self.builder.name
+
+    def concurrency(self, configuration: Configuration) -> int:
+        """See `Target.concurrency`."""
+        if self.saturated_by is not None:
+            declared = call_declared(self.saturated_by, configuration)
+            if not isinstance(declared, int) or declared < 1:
+                raise InputError(
+                    f"{self.saturated_by.name} must return a positive whole number, "
+                    f"got {declared!r}"
+                )
+            return declared
+        named = [name for name in ("batch_size", "concurrency") if name in configuration]
+        at_once = max((configuration.count(name, 1) for name in named), default=SERVE_AT_ONCE)
+        return configuration.count("replicas", 1) * 2 * at_once
 
     @property
     def import_path(self) -> str:
@@ -179,13 +213,15 @@ def declared_app(builder: Reference) -> Declared:
                 f"got {space!r}"
             ) from error
     request = _call(builder.sibling("_request"), "one example request")
-    metrics = builder.sibling("_metrics")
+    metrics, concurrency = builder.sibling("_metrics"), builder.sibling("_concurrency")
     target = AppTarget(
         builder,
         method=load_optional(builder.sibling("_method")) or "__call__",
         response_metrics=None if load_optional(metrics) is None else metrics,
+        saturated_by=None if load_optional(concurrency) is None else concurrency,
     )
     target.application(space.candidates[0])
+    target.concurrency(space.candidates[0])
     return Declared(target, request, space)
 
 
@@ -197,8 +233,17 @@ def _call(reference: Reference, what: str) -> Any:  # noqa: ANN401 - whatever th
     make = load_optional(reference)
     if make is None:
         raise InputError(f"define {reference.name}() beside the builder: {what}")
+    return call_declared(reference)
+
+
+def call_declared(reference: Reference, *arguments: object) -> Any:  # noqa: ANN401 - the user's
+    """Call a function that the user declared.
+
+    Raises:
+        InputError: It raises.
+    """
     try:
-        return make()
+        return load_reference(reference)(*arguments)
     except InputError:
         raise
     except Exception as error:  # the user's function may raise anything

@@ -105,6 +105,7 @@ class TorchReplica:
         self._names = example.names
         self._example: Sample = example.samples()[0]
         self._service_times_s: deque[tuple[int, float]] = deque(maxlen=4096)
+        self._longest_batch_ms = 0.0
         self._saturating = False
         self._load(reference)
         self._infer = serve.batch(
@@ -138,7 +139,9 @@ class TorchReplica:
         outputs = forward(
             self._model, stack(samples, self._names), dtype=self._dtype, device=self._device
         )
-        self._service_times_s.append((len(samples), time.perf_counter() - start))
+        took_s = time.perf_counter() - start
+        self._service_times_s.append((len(samples), took_s))
+        self._longest_batch_ms = max(self._longest_batch_ms, 1000 * took_s)
         arrays = [output.numpy() for output in outputs]
         return [tuple(array[i] for array in arrays) for i in range(len(samples))]
 
@@ -181,8 +184,12 @@ class TorchReplica:
         return (len(done_s) - self._batch_size) / (last - first)
 
     async def facts(self) -> dict[str, Any]:
-        """What only the replica knows: service time, output error, how limits are enforced."""
+        """What only the replica knows: service time, output error, how limits are enforced.
+
+        The service time is that of the full batches since the last asking.
+        """
         full = [seconds for n, seconds in self._service_times_s if n == self._batch_size]
+        self._service_times_s.clear()
         device = (
             torch.cuda.get_device_name(0)
             if self._device == "cuda"
@@ -190,6 +197,7 @@ class TorchReplica:
         )
         return {
             "replica": serve.get_replica_context().replica_id.unique_id,
+            "longest_batch_ms": self._longest_batch_ms,
             "service_time_ms": 1000 * float(np.median(full)) if full else None,
             "output_error": self._output_error,
             "enforcement": {

@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import Mapping
 
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.search import ConcurrencyLimiter
 
+from falcon_ray.errors import ClusterError
 from falcon_ray.runtime.progress import PHASE_KEY, PhaseCallback, SearchDisplay
 from falcon_ray.runtime.searcher import OBSERVATION_KEY, FalconSearch
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
@@ -31,15 +33,18 @@ DRIVER_RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
 def run_trials(
     searcher: FalconSearch, setup: TrialSetup, *, app_prefix: str, display: SearchDisplay
 ) -> None:
-    """Run trials one after the other until the searcher has finished."""
+    """Run trials one after the other until the searcher has finished.
+
+    Raises:
+        KeyboardInterrupt: On SIGINT, once Tune has ended the trial's process.
+        ClusterError: Tune gave up.
+    """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # Ctrl-C is ours: Tune's own handler would swallow it and wait for the running trial.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # How trials end is said by the display and the journal.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     storage = tempfile.mkdtemp(prefix="falcon-tune-")
     try:
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(_trainable, setup=setup, app_prefix=app_prefix),
                 DRIVER_RESOURCES,
@@ -52,9 +57,15 @@ def run_trials(
             run_config=tune.RunConfig(
                 storage_path=storage, verbose=0, callbacks=[PhaseCallback(display)]
             ),
-        ).fit()
+        )
+        tuner.fit()
+    except TuneError as error:
+        raise ClusterError(f"Ray Tune gave up: {str(error).strip().splitlines()[-1]}") from error
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+    if not searcher.end_reason:
+        # Tune takes SIGINT for itself, stops what runs, and returns as if all were done.
+        raise KeyboardInterrupt
 
 
 def _trainable(config: Mapping[str, Value], *, setup: TrialSetup, app_prefix: str) -> None:

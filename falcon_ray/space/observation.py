@@ -52,6 +52,8 @@ class Measurement:
         output_error: Largest relative difference of the output from float32 on the example
             input; 0 for float32, None where the target does not report it.
         load_path: Where the load entered: `handle`, `http` or `replica`.
+        warm: Whether throughput was level when the measurement began; else its time was up.
+        precise: Whether the interval is as narrow as was asked; else its time was up.
         path_limited: Whether Serve's path rather than the model set `saturation_rps`.
         enforcement: How each limit was enforced, e.g. {"cpu": "threads"}.
         environment: Device, versions and the like, for people.
@@ -75,6 +77,8 @@ class Measurement:
     memory_gib: float | None = None
     output_error: float | None = None
     load_path: str = "handle"
+    warm: bool = True
+    precise: bool = True
     path_limited: bool = False
     enforcement: Mapping[str, str] = field(default_factory=dict[str, str])
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -107,7 +111,8 @@ class Measurement:
 _METRIC_NAMES = tuple(
     each.name
     for each in fields(Measurement)
-    if each.name not in {"load_path", "path_limited", "enforcement", "environment", "extra"}
+    if each.name
+    not in {"load_path", "warm", "precise", "path_limited", "enforcement", "environment", "extra"}
 )
 
 

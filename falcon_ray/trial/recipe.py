@@ -186,21 +186,21 @@ class TrialRecipe(Generic[EndpointT]):
         with self._monitor.watch(endpoint) as usage:
             with self._load.closed_loop(endpoint, concurrency=endpoint.concurrency) as session:
                 self._on_phase("warming up")
-                self._warm_up(session, endpoint, before)
+                warm = self._warm_up(session, endpoint, before)
+                endpoint.facts()  # from here on the service time is that of the measured batches
                 marks.warm()
                 self._on_phase("measuring")
-                saturated = self._saturate(session, endpoint, before)
+                saturated, precise = self._saturate(session, endpoint, before)
+                facts = endpoint.facts()
             rate = throughput(saturated.done_s[saturated.ok], granularity=endpoint.granularity)
             if rate is None:
                 self._check_replicas(endpoint, before)
                 raise InfeasibleError(
                     f"only {saturated.n} requests completed in "
-                    f"{plan.precision.max_s:g} s: too slow to measure"
+                    f"{plan.precision.max_s:g} s: too slow to measure in that time"
                 )
             model_rps = endpoint.model_rps(plan.model_s)
             under_slo = self._under_slo(endpoint, rate, before)
-            # Again after the load: the service time is that of the measured batches.
-            facts = endpoint.facts()
             self._check_replicas(endpoint, before)
             memory_gib = usage.memory_gib
         log = saturated if under_slo is None else under_slo.operating_point
@@ -222,13 +222,16 @@ class TrialRecipe(Generic[EndpointT]):
             error_rate=saturated.error_rate,
             memory_gib=memory_gib,
             output_error=facts.output_error,
+            warm=warm,
+            precise=precise,
             path_limited=model_rps is not None and rate.mean < PATH_LIMITED_BELOW * model_rps,
             enforcement=facts.enforcement,
             environment=facts.environment,
             extra=self._load.response_metrics(),
         )
 
-    def _warm_up(self, session: LoadSession, endpoint: EndpointT, before: frozenset[str]) -> None:
+    def _warm_up(self, session: LoadSession, endpoint: EndpointT, before: frozenset[str]) -> bool:
+        """Load until throughput is level or the time is up; whether it was level."""
         log, start = RequestLog.empty(), self._clock()
         while True:
             log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
@@ -236,12 +239,18 @@ class TrialRecipe(Generic[EndpointT]):
             verdict = self._plan.warm_up.judge(
                 log, elapsed_s=self._clock() - start, granularity=endpoint.granularity
             )
+            if verdict is WarmUpVerdict.GAVE_UP and log.n == 0:
+                self._check_replicas(endpoint, before)
+                raise InfeasibleError(
+                    f"no request was answered in {self._plan.warm_up.max_s:g} s of warm-up"
+                )
             if verdict is not WarmUpVerdict.KEEP_WARMING:
-                return
+                return verdict is WarmUpVerdict.LEVEL
 
     def _saturate(
         self, session: LoadSession, endpoint: EndpointT, before: frozenset[str]
-    ) -> RequestLog:
+    ) -> tuple[RequestLog, bool]:
+        """The requests at saturation, and whether throughput is known as exactly as asked."""
         log, start = RequestLog.empty(), self._clock()
         while True:
             log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
@@ -250,7 +259,7 @@ class TrialRecipe(Generic[EndpointT]):
                 log, elapsed_s=self._clock() - start, granularity=endpoint.granularity
             )
             if verdict is not PrecisionVerdict.KEEP_MEASURING:
-                return log
+                return log, verdict is PrecisionVerdict.PRECISE
 
     def _under_slo(
         self, endpoint: EndpointT, rate: Estimate, before: frozenset[str]

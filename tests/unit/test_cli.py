@@ -120,7 +120,12 @@ def write_journal(
     end_reason: str | None = "all 3 trials are done",
 ) -> None:
     """The journal of a search with these trials."""
-    settings = {"request": request_of(ASKED).to_json(), "serve": SERVE}
+    settings = {
+        "request": request_of(ASKED).to_json() | {"confirm": False},
+        "serve": SERVE,
+        "directory": str(directory),
+        "nodes": "1 x 2 CPUs",
+    }
     with Journal.create(directory, replace(header, settings=settings).to_json()) as journal:
         for number, each in enumerate(observations, start=1):
             journal.trial_started(number, each.configuration, why="next", expected={})
@@ -279,7 +284,7 @@ def test_an_interrupt_before_the_search_is_exit_code_5(terminal: Terminal) -> No
     ended = terminal.run("search", "tiny.py:interrupted")
     assert ended.exit_code == 5
     # The first line is the one on which the terminal shows ^C.
-    assert ended.err == "\nfalcon-ray: interrupted before anything was deployed\n"
+    assert ended.err == "\nfalcon-ray: interrupted\n"
 
 
 def test_the_report_of_a_search_is_printed_from_its_journal(terminal: Terminal) -> None:

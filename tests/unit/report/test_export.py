@@ -56,7 +56,7 @@ def test_the_comments_say_what_was_found_and_how_to_use_it() -> None:
     text = " ".join(" ".join(line.removeprefix("#") for line in comments).split())
     assert "search s1." in text
     assert "batch_size=16 serves 10,100,000 requests per dollar, 40 % more" in text
-    assert "Measured: 140 requests/s for 0.05 USD/h on c4 (confirmed)." in text
+    assert "Measured: 140 requests/s for 0.05 USD/h on c4 (confirmed)," in text
     assert "serve run serve.yaml" in text
     assert "serve deploy serve.yaml" in text
     assert "curl -d '{}' http://127.0.0.1:8000/" in text

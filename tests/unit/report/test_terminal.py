@@ -77,7 +77,7 @@ def test_the_table_shows_every_trial_and_marks_the_best_and_the_baseline() -> No
         "Trial 2, infeasible: [red]out of memory[/red] :boom:",
         "Trial 4, no end recorded: batch_size=8 dtype=float32",
         "Serve's path delivers 140 of the 280 requests/s that the model answers",
-        "Serve's path, not the model, set the rate of trial 3:",
+        "Serve's path (the load's driver included), not the model, set the rate of trial 3:",
         "bookkeeping took 6.0 s per trial (median of 2)",
         "Price: c4 0.2 USD/h, us-east-1, 2026-01-01 (list price).",
         "its price scales all scores alike.",

@@ -96,16 +96,16 @@ def test_a_replica_that_some_node_holds_fits(
         (
             of(gpu_type="A10G"),
             [WITH_T4],
-            "1 CPU cores and 1 GPUs of type A10G; they have 4 cores and 1 T4",
+            "1 GPUs of type A10G; they have 4 cores and 1 T4",
         ),
-        (of(n_gpus=2), [WITH_T4], "1 CPU cores and 2 GPUs; they have 4 cores and 1 T4"),
+        (of(n_gpus=2), [WITH_T4], "2 GPUs; they have 4 cores and 1 T4"),
         # Enough cores on one node and a GPU on the other are not one place.
         (
             of(gpu_type="T4", cpu_cores=16),
             [LARGE, WITH_T4],
             "16 CPU cores and 1 GPUs of type T4; they have 16 cores, 4 cores and 1 T4",
         ),
-        (of(), [], "1 CPU cores; they have nothing"),
+        (of(cpu_cores=1), [], "1 CPU cores; they have nothing"),
     ],
 )
 def test_a_replica_that_no_node_holds_is_refused_with_what_it_wanted(
@@ -113,3 +113,15 @@ def test_a_replica_that_no_node_holds_is_refused_with_what_it_wanted(
 ) -> None:
     reason = why_no_node_fits(configuration, nodes)
     assert reason == f"no node can hold a replica with {expected}"
+
+
+def test_replicas_that_fit_one_by_one_but_not_together_are_refused() -> None:
+    # Two cores and sixteen hold 2 // 2 + 16 // 2 = 9 replicas of two cores.
+    assert why_no_node_fits(of(cpu_cores=2, replicas=9), [SMALL, LARGE]) is None
+    assert why_no_node_fits(of(cpu_cores=2, replicas=10), [SMALL, LARGE]) == (
+        "10 replicas do not fit: the nodes hold 9; they have 2 cores, 16 cores"
+    )
+
+
+def test_cores_that_a_configuration_does_not_name_are_not_judged() -> None:
+    assert why_no_node_fits(of(replicas=64), [SMALL]) is None

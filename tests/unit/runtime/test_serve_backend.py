@@ -1,7 +1,6 @@
 import pytest
 
-from falcon_ray.runtime.serve_backend import cause, closed_loop_concurrency
-from falcon_ray.space.configuration import Configuration
+from falcon_ray.runtime.serve_backend import cause
 
 # As Ray 2.60 says it, for one constructor that raises while it handles another error.
 TRACEBACK = """\
@@ -70,12 +69,3 @@ def test_without_an_error_the_last_line_is_the_cause() -> None:
 @pytest.mark.parametrize("message", ["", "\n  \n"])
 def test_no_message_is_no_reason(message: str) -> None:
     assert cause(message) == "Serve gave no reason"
-
-
-@pytest.mark.parametrize(
-    ("values", "in_flight"),
-    # Two batches for each replica: one is computed while the other is formed.
-    [({}, 2), ({"batch_size": 8}, 16), ({"batch_size": 8, "replicas": 3}, 48)],
-)
-def test_every_replicas_queue_is_kept_full(values: dict[str, int], in_flight: int) -> None:
-    assert closed_loop_concurrency(Configuration(values)) == in_flight

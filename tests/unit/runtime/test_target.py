@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 
 from falcon_ray.errors import InputError
+from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.search_setup import CheckedTarget, check_target
-from falcon_ray.runtime.target import AppTarget
-from falcon_ray.space.configuration import ConfigurationSpace
+from falcon_ray.runtime.target import AppTarget, ModelTarget
+from falcon_ray.runtime.torch_model import ModelReference
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 
 APP = """
 from ray import serve
@@ -94,3 +96,42 @@ def test_outputs_of_an_app_are_not_compared_with_float32(tmp_path: Path) -> None
     request = SearchRequest(app="shop.py:build", max_output_error=0.1)
     with pytest.raises(InputError, match="leave it out with app"):
         check_target(request, directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "in_flight"),
+    # Two batches for each replica: one is computed while the other is formed.
+    [({}, 2), ({"batch_size": 8}, 16), ({"batch_size": 8, "replicas": 3}, 48)],
+)
+def test_every_replicas_batch_queue_is_kept_full(values: dict[str, int], in_flight: int) -> None:
+    model = ModelTarget(ModelReference(Reference("shop:ranker")))
+    assert model.concurrency(Configuration(values)) == in_flight
+
+
+@pytest.mark.parametrize(
+    ("values", "in_flight"),
+    [
+        ({"batch_size": 8, "replicas": 3}, 48),
+        ({"concurrency": 4, "replicas": 2}, 16),
+        # Serve gives a replica five requests at once where the deployment does not say.
+        ({"replicas": 2}, 20),
+        ({"quality": 3}, 10),
+    ],
+)
+def test_an_app_is_loaded_by_what_its_space_says(values: dict[str, int], in_flight: int) -> None:
+    assert AppTarget(Reference("shop:build")).concurrency(Configuration(values)) == in_flight
+
+
+def test_an_app_may_declare_what_saturates_it(tmp_path: Path) -> None:
+    declared = ("build_method =", "def build_concurrency(c): return 7 * c['batch_size']\nx =")
+    target = app(tmp_path, declared).target
+    assert target.concurrency(Configuration({"batch_size": 2})) == 14
+
+
+@pytest.mark.parametrize("returned", ["0", "'many'", "1 / 0"])
+def test_a_wrong_declaration_of_what_saturates_an_app_is_refused(
+    tmp_path: Path, returned: str
+) -> None:
+    declared = ("build_method =", f"def build_concurrency(c): return {returned}\nx =")
+    with pytest.raises(InputError, match="build_concurrency"):
+        app(tmp_path, declared)

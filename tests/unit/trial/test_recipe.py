@@ -212,7 +212,9 @@ def test_too_slow_a_service_is_a_lesson() -> None:
     observation = trial.run()
     assert observation.status is TrialStatus.INFEASIBLE
     # Batches end at 3, 6, 9, 12 and 15 s; warm-up takes the first two and measuring the rest.
-    assert observation.reason == "only 12 requests completed in 10 s: too slow to measure"
+    assert (
+        observation.reason == "only 12 requests completed in 10 s: too slow to measure in that time"
+    )
     assert_gone(trial)
 
 
@@ -254,3 +256,21 @@ def test_outputs_near_enough_or_unknown_are_accepted(
 ) -> None:
     said = EndpointFacts(output_error=output_error)
     served_by(endpoint(said=said), MeasurementPlan(max_output_error=limit)).measure()
+
+
+def test_a_service_that_answers_nothing_while_warming_up_is_a_lesson() -> None:
+    observation = served_by(endpoint(service_s=100.0)).run()
+    assert observation.status is TrialStatus.INFEASIBLE
+    assert observation.reason == "no request was answered in 6 s of warm-up"
+
+
+def test_a_level_and_precise_measurement_says_so() -> None:
+    measured = served_by(endpoint()).measure()
+    assert (measured.warm, measured.precise) == (True, True)
+
+
+def test_a_warm_up_that_ran_out_of_time_says_so() -> None:
+    # Six seconds hold four batches of 1.5 s, too few to see a trend; ten more seconds hold six.
+    measured = served_by(endpoint(service_s=1.5)).measure()
+    assert measured.warm is False
+    assert measured.saturation_rps == pytest.approx(4 / 1.5)
