@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 DELETE_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
+SATURATION_ROUNDS = 3
 
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Exit)(:|$)")
 
@@ -96,12 +97,16 @@ class AppEndpoint:
         """See `Endpoint.model_rps`: every replica loads its own queue at the same time."""
         if not self.target.reports_facts:
             return None
-        with ray_failures("measuring the model's own capacity"):
-            calls = self._saturate_each(seconds)
-            rates = [call.result(timeout_s=CALL_TIMEOUT_S + 3 * seconds) for call in calls]
-        if len(rates) < self.configuration.count("replicas", 1) or None in rates:
-            return None
-        return sum(rates)
+        n = self.configuration.count("replicas", 1)
+        for _ in range(SATURATION_ROUNDS):
+            with ray_failures("measuring the model's own capacity"):
+                calls = self._saturate_each(seconds)
+                rates = [call.result(timeout_s=CALL_TIMEOUT_S + 3 * seconds) for call in calls]
+            if len(rates) == n and None not in rates:
+                return sum(rates)
+            if n == 1:
+                break  # it answered too few requests in the time, and will again
+        return None
 
     def _saturate_each(self, seconds: float) -> list[Any]:
         """One call to every replica, at almost the same time.
@@ -113,7 +118,7 @@ class AppEndpoint:
         handle = serve.get_app_handle(self.app_name)
         running: list[Any] = []
         # A busy replica declines between two batches.
-        declines_within_s = 0.1 + 2 * self._said()["longest_batch_ms"] / 1000
+        declines_within_s = 0.2 + 2 * self._said()["longest_batch_ms"] / 1000
         for _ in range(10 * n):
             call = handle.saturate.remote(seconds)
             if n == 1:
