@@ -7,7 +7,6 @@ from ray import serve
 
 from falcon_ray.space.configuration import Configuration
 
-
 AT_ONCE = 2
 
 
