@@ -148,6 +148,7 @@ class FakeLoadGenerator:
         metrics: What the responses are said to carry.
         offered: The arrivals of each open loop, in order.
         concurrencies: In flight in each closed loop, in order.
+        loses_replica: Whether failed requests are said to come from a process that died.
     """
 
     clock: VirtualClock
@@ -157,6 +158,7 @@ class FakeLoadGenerator:
     offered: list[FloatArray] = field(default_factory=list[FloatArray])
     concurrencies: list[int] = field(default_factory=list[int])
     n_sent: int = 0
+    loses_replica: bool = False
 
     @contextmanager
     def closed_loop(self, endpoint: FakeEndpoint, *, concurrency: int) -> Iterator[_ClosedLoop]:
@@ -173,6 +175,9 @@ class FakeLoadGenerator:
 
     def last_error(self) -> str:
         return "the service is down"
+
+    def lost_replica(self) -> bool:
+        return self.loses_replica
 
     def response_metrics(self) -> Mapping[str, float]:
         return self.metrics

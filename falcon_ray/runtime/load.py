@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import ray
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.runtime.faults import ray_failures
@@ -63,12 +64,14 @@ class LoadDriver:
         self._records = _Records()
         self._clients: list[asyncio.Task[None]] = []
         self._last_error = ""
+        self._lost_replica = False
 
     async def ready(self) -> None:
         """Return once the process is up."""
 
     async def start_closed_loop(self, app: str, method: str, concurrency: int) -> None:
         """Keep `concurrency` requests in flight until `stop`."""
+        self._lost_replica = False
         handle = _method_handle(app, method)
 
         async def client() -> None:
@@ -121,6 +124,10 @@ class LoadDriver:
         """What the latest failed request said."""
         return self._last_error
 
+    async def lost_replica(self) -> bool:
+        """Whether a request failed because its replica's process died."""
+        return self._lost_replica
+
     async def response_metrics(self) -> dict[str, float]:
         """Means of the declared response metrics over all answers read so far."""
         return {name: total / self._n_read for name, total in self._metric_sums.items()}
@@ -132,6 +139,7 @@ class LoadDriver:
             raise
         except Exception as error:  # noqa: BLE001 - the target may raise anything
             self._last_error = f"{type(error).__name__}: {_last_line(str(error))}"
+            self._lost_replica |= isinstance(error, RayActorError)
             await asyncio.sleep(0.01)
             return False
         if self._read_metrics is not None:
@@ -217,6 +225,11 @@ class HandleLoadGenerator:
             "asking the drivers", [driver.last_error.remote() for driver in self._drivers]
         )
         return next((each for each in said if each), "")
+
+    def lost_replica(self) -> bool:
+        """See `LoadGenerator.lost_replica`."""
+        said = [driver.lost_replica.remote() for driver in self._drivers]
+        return any(self._gather("asking the drivers", said))
 
     def response_metrics(self) -> Mapping[str, float]:
         """See `LoadGenerator.response_metrics`; the first driver speaks for all."""

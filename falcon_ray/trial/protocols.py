@@ -106,6 +106,10 @@ class LoadGenerator(Protocol[EndpointT_contra]):
         """What the latest failed request said; empty when none failed."""
         ...
 
+    def lost_replica(self) -> bool:
+        """Whether a request of this load failed because the process that had it died."""
+        ...
+
     def response_metrics(self) -> Mapping[str, float]:
         """Means of the metrics that the target reads from its responses; often empty."""
         ...

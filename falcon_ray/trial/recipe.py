@@ -296,6 +296,9 @@ class TrialRecipe(Generic[EndpointT]):
         if not share_exceeds(n_failed, log.n, self._plan.max_error_rate):
             return
         self._check_replicas(endpoint, before)
+        if self._load.lost_replica():
+            # Known from the requests before Serve itself has noticed.
+            raise TrialFailedError(f"a replica died during the trial: {self._load.last_error()}")
         raise InfeasibleError(
             f"{log.error_rate:.0%} of {log.n} requests failed: {self._load.last_error()}"
         )

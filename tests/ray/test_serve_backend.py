@@ -63,7 +63,7 @@ def _trial(
             warm_up=WarmUpRule(min_s=0.4, max_s=0.8),
             precision=PrecisionRule(min_s=0.8, max_s=1.5),
             poll_s=0.2,
-            model_s=0.5,
+            model_s=1.0,
             max_attempts=max_attempts,
         ),
         deploy_timeout_s=timeout_s,

@@ -274,3 +274,12 @@ def test_a_warm_up_that_ran_out_of_time_says_so() -> None:
     measured = served_by(endpoint(service_s=1.5)).measure()
     assert measured.warm is False
     assert measured.saturation_rps == pytest.approx(4 / 1.5)
+
+
+def test_failing_requests_of_a_process_that_died_are_no_lesson() -> None:
+    # Serve still names the same replica: the requests know of its death first.
+    trial = served_by(endpoint(fail_every=2))
+    trial.load.loses_replica = True
+    observation = trial.run()
+    assert observation.status is TrialStatus.FAILED
+    assert observation.reason == "a replica died during the trial: the service is down"
