@@ -11,6 +11,9 @@ from typing import Any
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 
+WAITING_ROOM = 64
+"""Requests that may wait in a replica beside those of two batches."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batching:
@@ -21,8 +24,12 @@ class Batching:
 
     @property
     def max_ongoing_requests(self) -> int:
-        """One batch executing and one forming: what a replica must be allowed to hold."""
-        return 2 * self.max_batch_size
+        """What a replica must be allowed to hold: a batch that executes, one that forms, and more.
+
+        What it may not hold waits in Serve's router, which looks for a place again only after
+        up to half a second: random arrivals at two thirds of saturation then wait for seconds.
+        """
+        return 2 * self.max_batch_size + WAITING_ROOM
 
 
 def batching(configuration: Configuration) -> Batching:

@@ -9,6 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.api import _run
@@ -79,7 +80,8 @@ def app_state(name: str) -> AppState | None:
         replicas=tuple(
             ReplicaState(
                 identity=replica["replica_id"],
-                running=str(getattr(replica["state"], "value", replica["state"])) == "RUNNING",
+                running=str(getattr(replica["state"], "value", replica["state"])) == "RUNNING"
+                and _is_alive(replica["actor_name"]),
                 pid=replica.get("pid"),
                 node_id=replica.get("node_id") or "",
             )
@@ -87,6 +89,15 @@ def app_state(name: str) -> AppState | None:
             for replica in each["replicas"]
         ),
     )
+
+
+def _is_alive(actor_name: str) -> bool:
+    """Whether a replica's actor lives; the controller may notice a death seconds later."""
+    try:
+        ray.get_actor(actor_name, namespace="serve")
+    except ValueError:
+        return False
+    return True
 
 
 def delete(name: str, *, timeout_s: float) -> bool:

@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 DELETE_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
-SATURATION_ROUNDS = 3
 
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Exit)(:|$)")
 
@@ -98,38 +97,33 @@ class AppEndpoint:
         if not self.target.reports_facts:
             return None
         n = self.configuration.count("replicas", 1)
-        for _ in range(SATURATION_ROUNDS):
-            with ray_failures("measuring the model's own capacity"):
-                calls = self._saturate_each(seconds)
-                rates = [call.result(timeout_s=CALL_TIMEOUT_S + 3 * seconds) for call in calls]
-            if len(rates) == n and None not in rates:
-                return sum(rates)
-            if n == 1:
-                break  # it answered too few requests in the time, and will again
-        return None
+        with ray_failures("measuring the model's own capacity"):
+            rates = self._saturate_each(n, seconds)
+        return sum(rates) if len(rates) == n else None
 
-    def _saturate_each(self, seconds: float) -> list[Any]:
-        """One call to every replica, at almost the same time.
+    def _saturate_each(self, n: int, seconds: float) -> list[float]:
+        """Requests per second of every replica, loaded at almost the same time.
 
-        A handle cannot address a replica. One that is at it already declines at once, so a
-        call that is not answered soon has found a replica of its own.
+        A handle cannot address a replica, so calls are made until each has one: a replica that
+        is at it already declines, at the latest between two batches, and its call is replaced.
+        No load ends before calls stop being replaced, so that no replica is taken twice.
         """
-        n = self.configuration.count("replicas", 1)
         handle = serve.get_app_handle(self.app_name)
-        running: list[Any] = []
-        # A busy replica declines between two batches.
-        declines_within_s = 0.2 + 2 * self._said()["longest_batch_ms"] / 1000
-        for _ in range(10 * n):
-            call = handle.saturate.remote(seconds)
-            if n == 1:
-                return [call]
-            try:
-                call.result(timeout_s=declines_within_s)
-            except TimeoutError:
-                running.append(call)
-            if len(running) == n:
-                break
-        return running
+        running: list[Any] = [handle.saturate.remote(seconds) for _ in range(n)]
+        deadline = time.monotonic() + 0.8 * seconds
+        while n > 1 and time.monotonic() < deadline:
+            running = [call for call in running if not _is_answered(call)]
+            running += [handle.saturate.remote(seconds) for _ in range(n - len(running))]
+        said = [call.result(timeout_s=CALL_TIMEOUT_S + 3 * seconds) for call in running]
+        return [rate for rate in said if rate is not None]
+
+
+def _is_answered(call: Any) -> bool:  # noqa: ANN401 - a DeploymentResponse
+    try:
+        call.result(timeout_s=serve_apps.POLL_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 class ServeBackend:

@@ -88,7 +88,7 @@ class ModelTarget:
 
     def concurrency(self, configuration: Configuration) -> int:
         """See `Target.concurrency`."""
-        return configuration.count("replicas", 1) * batching(configuration).max_ongoing_requests
+        return configuration.count("replicas", 1) * 2 * batching(configuration).max_batch_size
 
     @property
     def import_path(self) -> str:

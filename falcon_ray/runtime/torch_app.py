@@ -76,7 +76,6 @@ def build(args: TorchAppArguments) -> serve.Application:
         name="TorchReplica",
         num_replicas=configuration.count("replicas", 1),
         ray_actor_options=actor_options(configuration),
-        # One batch executes while the next one forms: fewer would leave batches half empty.
         max_ongoing_requests=queue.max_ongoing_requests,
         max_constructor_retry_count=1,
         graceful_shutdown_wait_loop_s=min(2.0, args.graceful_shutdown_s),
@@ -105,7 +104,6 @@ class TorchReplica:
         self._names = example.names
         self._example: Sample = example.samples()[0]
         self._service_times_s: deque[tuple[int, float]] = deque(maxlen=4096)
-        self._longest_batch_ms = 0.0
         self._saturating = False
         self._load(reference)
         self._infer = serve.batch(
@@ -139,9 +137,7 @@ class TorchReplica:
         outputs = forward(
             self._model, stack(samples, self._names), dtype=self._dtype, device=self._device
         )
-        took_s = time.perf_counter() - start
-        self._service_times_s.append((len(samples), took_s))
-        self._longest_batch_ms = max(self._longest_batch_ms, 1000 * took_s)
+        self._service_times_s.append((len(samples), time.perf_counter() - start))
         arrays = [output.numpy() for output in outputs]
         return [tuple(array[i] for array in arrays) for i in range(len(samples))]
 
@@ -197,7 +193,6 @@ class TorchReplica:
         )
         return {
             "replica": serve.get_replica_context().replica_id.unique_id,
-            "longest_batch_ms": self._longest_batch_ms,
             "service_time_ms": 1000 * float(np.median(full)) if full else None,
             "output_error": self._output_error,
             "enforcement": {
