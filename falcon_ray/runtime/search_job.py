@@ -73,7 +73,7 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
         header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
-        with Journal.create(directory, header.to_json()) as journal, _resumable(directory):
+        with Journal.create(directory, header.to_json()) as journal, _resumable(directory, cluster):
             if checked.inputs is not None:
                 write_example_request(directory / EXAMPLE_REQUEST_NAME, checked.inputs)
             job = _SearchJob(
@@ -116,7 +116,7 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
             checked = check_target(
                 request, directory=Path(str(record.header.settings["directory"]))
             )
-            with ray_session(request.address) as cluster, _resumable(directory):
+            with ray_session(request.address) as cluster, _resumable(directory, cluster):
                 check_same_nodes(record.header, cluster.nodes)
                 journal.search_resumed()
                 job = _SearchJob(
@@ -132,7 +132,7 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
 
 
 def _is_complete(record: SearchRecord, request: SearchRequest) -> bool:
-    n_counted = sum(each.status is not TrialStatus.FAILED for each in record.observations)
+    n_counted = sum(each.status is not FAILED for each in record.observations)
     if record.end_reason is None or n_counted < min(request.max_trials, len(record.header.space)):
         return False
     found = recommend(record)
@@ -153,11 +153,11 @@ def _write_files(directory: Path) -> SearchResult:
 
 
 @contextmanager
-def _resumable(directory: Path) -> Iterator[None]:
+def _resumable(directory: Path, cluster: Cluster) -> Iterator[None]:
     """Say how to go on, whatever ends a search that has a journal."""
     command = f"falcon-ray search --resume {shlex.quote(str(directory))}"
     try:
-        with _sigterm_as_interrupt():
+        with _sigterm_as_interrupt(cluster):
             yield
     except KeyboardInterrupt:
         n_trials = len(read_search(directory).trials)
@@ -352,13 +352,19 @@ def _confirmation(setup: TrialSetup, configuration: Configuration, app_name: str
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a search as Ctrl-C does; only the main thread can receive either."""
+def _sigterm_as_interrupt(cluster: Cluster) -> Iterator[None]:
+    """Let SIGTERM end a search as Ctrl-C does; only the main thread can receive either.
+
+    SIGTERM often goes to a whole process group, and so to a Ray of our own as well, which
+    unlike SIGINT it ends: then nothing there may be waited for.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if cluster.is_local:
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, interrupt)

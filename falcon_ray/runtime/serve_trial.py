@@ -4,6 +4,7 @@ Wires the recipe to Serve, the driver actors and the monitor; everything it take
 processes, so it runs in a Tune trial, in a plain task or in the caller.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from falcon_ray.runtime.serve_backend import ServeBackend
 from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
-from falcon_ray.space.observation import Observation
+from falcon_ray.space.observation import Observation, TrialStatus
 from falcon_ray.trial.recipe import MeasurementPlan, TrialRecipe
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,5 +72,13 @@ def run_serve_trial(
             on_phase=on_phase,
         )
         return recipe.run(configuration)
+    except Exception as error:
+        # A fault of ours must not count against the configuration, and must not get lost.
+        logger.exception("the trial of %s broke", configuration)
+        return Observation(
+            configuration=configuration,
+            status=TrialStatus.FAILED,
+            reason=f"unexpected {type(error).__name__}: {error}",
+        )
     finally:
         load.close()

@@ -21,9 +21,6 @@ from falcon_ray.runtime.searcher import OBSERVATION_KEY, FalconSearch
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.dimension import Value
-from falcon_ray.space.observation import Observation, TrialStatus
-
-logger = logging.getLogger(__name__)
 
 # A trial's replicas take the real resources, and may take every CPU of a node: the process
 # that drives them asks for one byte of memory, which every node has, and for no CPU at all.
@@ -69,22 +66,12 @@ def run_trials(
 
 
 def _trainable(config: Mapping[str, Value], *, setup: TrialSetup, app_prefix: str) -> None:
-    configuration = Configuration(config)
-    try:
-        observation = run_serve_trial(
-            setup,
-            configuration,
-            app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
-            on_phase=_report_phase,
-        )
-    except Exception as error:
-        # A fault of ours must not count against the configuration, and must not get lost.
-        logger.exception("the trial of %s broke", configuration)
-        observation = Observation(
-            configuration=configuration,
-            status=TrialStatus.FAILED,
-            reason=f"unexpected {type(error).__name__}: {error}",
-        )
+    observation = run_serve_trial(
+        setup,
+        Configuration(config),
+        app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
+        on_phase=_report_phase,
+    )
     # As text: Tune flattens nested results before the searcher sees them.
     tune.report({OBSERVATION_KEY: json.dumps(observation.to_json())})
 

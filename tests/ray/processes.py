@@ -181,7 +181,11 @@ class Command:
 
     def press_ctrl_c(self) -> None:
         """Interrupt the whole process group, as a terminal does."""
-        os.killpg(self._process.pid, signal.SIGINT)
+        self.send_to_group(signal.SIGINT)
+
+    def send_to_group(self, signal_number: signal.Signals) -> None:
+        """Send a signal to the process and to all that it started in its group."""
+        os.killpg(self._process.pid, signal_number)
 
     def kill(self) -> None:
         """End the process, and it alone, in a way that it cannot notice."""

@@ -1,6 +1,7 @@
 """A search survives the death of its driver: whatever its journal holds is never lost."""
 
 import json
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +194,10 @@ def test_ctrl_c_removes_the_app_and_says_how_to_go_on(
     assert read_search(journal.directory).end_reason is None
 
 
-def test_ctrl_c_ends_a_ray_of_its_own_as_well(targets: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_ends_a_ray_of_its_own_as_well(
+    targets: Path, tmp_path: Path, signal_number: signal.Signals
+) -> None:
     with own_ray() as ray:
         journal = Journal(tmp_path / "run")
         with _search(tmp_path, ray.environment, targets) as command:
@@ -202,7 +206,7 @@ def test_ctrl_c_ends_a_ray_of_its_own_as_well(targets: Path, tmp_path: Path) -> 
                 "the first trial starts",
                 timeout_s=TRIAL_TIMEOUT_S,
             )
-            command.press_ctrl_c()
+            command.send_to_group(signal_number)
             assert command.wait(timeout_s=30) == 5, command.output
         assert "Traceback" not in command.output
         ray.wait_until_gone(timeout_s=15)
