@@ -1,0 +1,1 @@
+"""What is known before the first trial: operators, their resource curves, and what they predict."""
