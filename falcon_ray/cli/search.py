@@ -1,8 +1,4 @@
-"""The command line: `falcon-ray search`, `report` and `export`.
-
-Commands import what they need when they run, so that `--help` loads neither Ray nor torch.
-Exit codes: 0 done, 2 bad input, 3 nothing feasible, 4 cluster, 5 interrupted and resumable.
-"""
+"""The commands of a search: run one, print its report, export what it recommends."""
 
 import json
 import sys
@@ -12,25 +8,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from falcon_ray.errors import FalconRayError, InputError, NothingFeasibleError
-
-FORMAT = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How the result is printed on standard output.",
-)
+from falcon_ray.cli.output import FORMAT, output_console
+from falcon_ray.errors import InputError, NothingFeasibleError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="falcon-ray")
-def commands() -> None:
-    """Find the serving configuration that buys the most requests per dollar."""
-
-
-@commands.command()
+@click.command()
 @click.argument("model", required=False)
 @click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="YAML file of flags.")
 @click.option("--app", help="Instead of MODEL: package.module:builder of a Serve application.")
@@ -89,7 +71,7 @@ def search(
         click.echo(json.dumps({"plan": lines}) if output_format == "json" else "\n".join(lines))
         return
     is_text = output_format == "text"
-    console = _console(stderr=not is_text)
+    console = output_console(stderr=not is_text)
     result = search_job.search(values, RichDisplay(console))
     if is_text:
         console.print()
@@ -104,7 +86,7 @@ def search(
         sys.exit(NothingFeasibleError.exit_code)
 
 
-@commands.command()
+@click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @FORMAT
 def report(directory: Path, output_format: str) -> None:
@@ -117,10 +99,10 @@ def report(directory: Path, output_format: str) -> None:
     if output_format == "json":
         click.echo(json.dumps(report_json(record)))
     else:
-        print_report(_console(), record)
+        print_report(output_console(), record)
 
 
-@commands.command()
+@click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -136,27 +118,6 @@ def export(directory: Path, output: Path | None) -> None:
     result = SearchResult(directory, read_search(directory))
     path = result.export(output or directory / "serve.yaml")
     click.echo(f"wrote {path}; deploy it by: serve run {path}")
-
-
-def main() -> None:
-    """Run the command line; errors that falcon_ray can explain end in one line."""
-    try:
-        commands(standalone_mode=False)
-    except FalconRayError as error:
-        click.echo(f"falcon-ray: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        click.echo("falcon-ray: interrupted", err=True)
-        sys.exit(5)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
 def _print_next(console: Console, directory: Path, *, exported: bool) -> None:

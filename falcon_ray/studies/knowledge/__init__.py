@@ -1,0 +1,1 @@
+"""How well the knowledge predicts what was measured and never shown to it."""
