@@ -26,6 +26,8 @@ class Constants:
         device: A device's name, or `ANY_DEVICE`.
         dtype: Of the arithmetic.
         mode: eager, graph, compiled, or a serving engine.
+        threads: Of a CPU; 0 on a GPU.
+        share: Of a GPU's compute units; 1 on a CPU.
         terms: Name of each of the k constants.
         values: Shape (k,); multiples of ideal time, or seconds, as the predictor says.
         covariance: Of the values, shape (k, k).
@@ -47,6 +49,8 @@ class Constants:
     residual_sd: float
     n: int
     source: str
+    threads: int = 0
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         k = len(self.terms)
@@ -77,6 +81,8 @@ class Constants:
             "device": self.device,
             "dtype": self.dtype,
             "mode": self.mode,
+            "threads": self.threads,
+            "share": self.share,
             "terms": list(self.terms),
             "values": self.values.tolist(),
             "covariance": self.covariance.ravel().tolist(),
@@ -107,4 +113,6 @@ class Constants:
             residual_sd=row["residual_sd"],
             n=row["n"],
             source=row["source"],
+            threads=row["threads"],
+            share=row["share"],
         )
