@@ -4,7 +4,6 @@ A space is a product of dimensions cut by constraints. It knows which configurat
 how near they are to each other; it does not know which of them is good.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from falcon_ray.space.constraint import Constraint
 from falcon_ray.space.dimension import Dimension, Scale, Value, dimension
 
 FloatArray: TypeAlias = NDArray[np.float64]
+IndexArray: TypeAlias = NDArray[np.int32]
 
 
 class Configuration(Mapping[str, Value]):
@@ -79,7 +79,7 @@ class ConfigurationSpace:
 
     Raises:
         InputError: Two dimensions share a name, or a constraint names an unknown one.
-        EmptySpaceError: On first use of `candidates`, when the constraints leave nothing.
+        EmptySpaceError: On first use of the members, when the constraints leave none.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -103,20 +103,55 @@ class ConfigurationSpace:
         return total
 
     @cached_property
-    def candidates(self) -> tuple[Configuration, ...]:
-        """Every configuration that satisfies all constraints, in a fixed order."""
-        names = [each.name for each in self.dimensions]
-        rows = list(itertools.product(*(each.values for each in self.dimensions)))
-        steps = [f"{len(rows)} combinations"]
+    def codes(self) -> IndexArray:
+        """Which value of each dimension every candidate takes, as positions in its `values`.
+
+        Returns:
+            Shape (n, d), in the order of `candidates`, which need not be built for this.
+        """
+        sizes = [len(each.values) for each in self.dimensions]
+        codes = np.indices(sizes, dtype=np.int32).reshape(len(sizes), -1)
+        steps = [f"{codes.shape[1]} combinations"]
         for constraint in self.constraints:
-            keep = constraint.filter(names)
-            rows = [row for row in rows if keep(row)]
-            steps.append(f"{len(rows)} after '{constraint.expression}'")
-            if not rows:
+            codes = codes[:, self._holds(constraint, codes)]
+            steps.append(f"{codes.shape[1]} after '{constraint.expression}'")
+            if codes.shape[1] == 0:
                 raise EmptySpaceError(
                     f"no configuration is left: {', '.join(steps)}; relax that constraint "
                     f"or widen the values of {' and '.join(constraint.names)}"
                 )
+        return codes.T
+
+    def _holds(self, constraint: Constraint, codes: IndexArray) -> NDArray[np.bool_]:
+        """Where a constraint holds, shape (n,), for codes of shape (d, n).
+
+        It is evaluated once for each combination of the values that it names and that is left.
+        """
+        named = [i for i, each in enumerate(self.dimensions) if each.name in constraint.names]
+        sizes = [len(self.dimensions[i].values) for i in named]
+        combined = np.ravel_multi_index([codes[i] for i in named], sizes)
+        occurring = np.unique(combined)
+        table = np.zeros(int(np.prod(sizes)), dtype=np.bool_)
+        for combination in occurring:
+            positions = np.unravel_index(int(combination), sizes)
+            chosen = [self.dimensions[i] for i in named]
+            table[combination] = constraint.holds(
+                {
+                    each.name: each.values[int(position)]
+                    for each, position in zip(chosen, positions, strict=True)
+                }
+            )
+        return table[combined]
+
+    @cached_property
+    def candidates(self) -> tuple[Configuration, ...]:
+        """Every configuration that satisfies all constraints, in a fixed order."""
+        names = [each.name for each in self.dimensions]
+        columns: list[list[Value]] = [
+            [each.values[int(code)] for code in self.codes[:, i]]
+            for i, each in enumerate(self.dimensions)
+        ]
+        rows = zip(*columns, strict=True)
         return tuple(Configuration(dict(zip(names, row, strict=True))) for row in rows)
 
     @cached_property
@@ -125,7 +160,7 @@ class ConfigurationSpace:
         return {candidate: i for i, candidate in enumerate(self.candidates)}
 
     def __len__(self) -> int:
-        return len(self.candidates)
+        return len(self.codes)
 
     def __contains__(self, configuration: object) -> bool:
         return configuration in self.index

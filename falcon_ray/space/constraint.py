@@ -6,7 +6,7 @@ combination of the dimensions that it names, not once per configuration.
 """
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import simpleeval  # pyright: ignore[reportMissingTypeStubs]
@@ -78,16 +78,3 @@ class Constraint:
             raise InputError(
                 f"constraint {self.expression!r} cannot be evaluated: {error}"
             ) from None
-
-    def filter(self, names: Sequence[str]) -> Callable[[Sequence[Value]], bool]:
-        """A predicate over rows of values in the order of `names`, remembering its verdicts."""
-        positions = [names.index(name) for name in self.names]
-        verdicts: dict[tuple[Value, ...], bool] = {}
-
-        def keep(row: Sequence[Value]) -> bool:
-            part = tuple(row[position] for position in positions)
-            if part not in verdicts:
-                verdicts[part] = self.holds(dict(zip(self.names, part, strict=True)))
-            return verdicts[part]
-
-        return keep

@@ -88,6 +88,26 @@ def test_candidates_and_index_agree_and_keep_their_order() -> None:
     assert space.candidates == small_space().candidates
 
 
+def test_codes_are_the_positions_of_the_candidates_values() -> None:
+    space = ConfigurationSpace.of(
+        {"cpu_cores": (1, 2), "dtype": ("float32", "bfloat16"), "replicas": (1, 2, 4)},
+        ("cpu_cores * replicas <= 4", "dtype != 'bfloat16' or cpu_cores == 2"),
+    )
+    decoded = [
+        tuple(each.values[code] for each, code in zip(space.dimensions, row, strict=True))
+        for row in space.codes.tolist()
+    ]
+    # 12 combinations; 2 cores x 4 replicas breaks the first condition (2 of them), and 1 core
+    # in bfloat16 the second (3 of them).
+    assert len(decoded) == 12 - 2 - 3
+    assert decoded == [tuple(candidate.values()) for candidate in space.candidates]
+
+
+def test_a_condition_is_not_asked_of_what_an_earlier_one_excluded() -> None:
+    space = ConfigurationSpace.of({"x": (0, 1, 2)}, ("x > 0", "2 / x >= 2"))
+    assert [candidate["x"] for candidate in space.candidates] == [1]
+
+
 def test_an_empty_space_names_the_constraint_that_emptied_it_and_the_counts_before() -> None:
     space = small_space("batch_size > 1", "batch_size * replicas < 2", "replicas > 0")
     with pytest.raises(
