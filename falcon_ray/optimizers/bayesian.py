@@ -38,6 +38,8 @@ RESIDUAL_SD = 0.5
 WIDENINGS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """When no sample improves anywhere, the posteriors are widened by these factors in turn."""
 
+_LEAST_FITS = 1e-3
+
 
 class BayesianOptimizer:
     """Suggests the candidate with the highest constrained expected improvement; an `Optimizer`.
@@ -52,6 +54,8 @@ class BayesianOptimizer:
         usd_per_hour: Price of each candidate, all replicas together, shape (n,).
         seed: Not negative; equal seeds and observations give equal suggestions.
         prior: Predictions for all metrics in `objective.modelled_metrics`; others are ignored.
+        fits: Predicted probability that each candidate's memory suffices, shape (n,); 1
+            everywhere where it is left out.
 
     Raises:
         InputError: Prices or predictions are missing, or do not fit the candidates.
@@ -65,11 +69,13 @@ class BayesianOptimizer:
         *,
         seed: int,
         prior: PriorMeans | None = None,
+        fits: FloatArray | None = None,
     ) -> None:
         self._history = History(space, objective, usd_per_hour)
         self._seed = seed
         self._coordinates = kernel_coordinates(space)
         self._prior = None if prior is None else _checked(prior, space, objective)
+        self._fits = np.ones(len(space)) if fits is None else _checked_fits(fits, space)
 
     def suggest(self) -> Suggestion | None:
         """The candidate with the most to gain; None when every one was suggested or observed.
@@ -80,7 +86,7 @@ class BayesianOptimizer:
         history = self._history
         if history.exhausted:
             return None
-        running = probability_of_running(
+        running = self._fits * probability_of_running(
             self._coordinates,
             history.ended(TrialStatus.MEASURED),
             history.ended(TrialStatus.INFEASIBLE),
@@ -243,6 +249,16 @@ def _checked(
     return checked
 
 
+def _checked_fits(fits: FloatArray, space: ConfigurationSpace) -> FloatArray:
+    """The probabilities, of shape (n,), none of them quite 0: a prediction may be wrong."""
+    if fits.shape != (len(space),) or not ((fits >= 0) & (fits <= 1)).all():
+        raise InputError(
+            f"fits must be one probability for each of the {len(space)} candidates, got the "
+            f"shape {fits.shape}"
+        )
+    return np.maximum(fits, _LEAST_FITS)
+
+
 def _percent(share: float) -> str:
     percent = 100 * share
     return f"{percent:,.0f} %" if percent >= 10 else f"{percent:.1f} %"
@@ -253,4 +269,4 @@ def _figures(value: float) -> str:
 
 
 def _running_text(probability: float) -> str:
-    return "" if probability == 1 else f"; runs with probability {probability:.2f}"
+    return "" if probability > 0.995 else f"; runs with probability {probability:.2f}"

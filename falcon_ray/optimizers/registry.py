@@ -24,6 +24,7 @@ class OptimizerFactory(Protocol):
         *,
         seed: int,
         prior: PriorMeans | None,
+        fits: FloatArray | None,
     ) -> Optimizer:
         """See `make_optimizer`."""
         ...
@@ -36,8 +37,9 @@ def _random(
     *,
     seed: int,
     prior: PriorMeans | None,
+    fits: FloatArray | None,
 ) -> Optimizer:
-    del prior  # random search predicts nothing
+    del prior, fits  # random search predicts nothing
     return RandomSearch(space, objective, usd_per_hour, seed=seed)
 
 
@@ -54,6 +56,7 @@ def make_optimizer(
     *,
     seed: int,
     prior: PriorMeans | None = None,
+    fits: FloatArray | None = None,
 ) -> Optimizer:
     """Make the optimizer of that name.
 
@@ -64,6 +67,7 @@ def make_optimizer(
         usd_per_hour: Price of each candidate, all replicas together, shape (n,).
         seed: Not negative.
         prior: Predicted log metrics, shapes (n,); ignored by an optimizer that predicts nothing.
+        fits: Predicted probability that memory suffices, shape (n,); likewise.
 
     Raises:
         InputError: There is no optimizer of that name, or an argument does not fit the space.
@@ -75,4 +79,4 @@ def make_optimizer(
         raise InputError(
             f"there is no optimizer {name!r}; {hint}known are {', '.join(sorted(OPTIMIZERS))}"
         )
-    return factory(space, objective, usd_per_hour, seed=seed, prior=prior)
+    return factory(space, objective, usd_per_hour, seed=seed, prior=prior, fits=fits)

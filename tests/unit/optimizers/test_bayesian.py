@@ -129,6 +129,22 @@ def test_a_prior_that_does_not_fit_is_refused(prior: PriorMeans, problem: str) -
         make(prior=prior)
 
 
+def test_what_is_predicted_not_to_fit_is_tried_last() -> None:
+    prior = true_logs(WITHOUT_SLO)
+    best = next_suggestion(make(prior=prior)).configuration
+    fits = np.ones(len(SPACE))
+    fits[SPACE.index[best]] = 0.0
+    optimizer = BayesianOptimizer(SPACE, WITHOUT_SLO, PRICES, seed=0, prior=prior, fits=fits)
+    suggested = [next_suggestion(optimizer).configuration for _ in range(3)]
+    assert best not in suggested
+
+
+@pytest.mark.parametrize("fits", [np.ones(3), np.full(len(SPACE), 1.5)])
+def test_probabilities_of_fitting_that_cannot_be_are_refused(fits: FloatArray) -> None:
+    with pytest.raises(InputError, match="one probability for each"):
+        BayesianOptimizer(SPACE, WITHOUT_SLO, PRICES, seed=0, fits=fits)
+
+
 def test_without_a_prior_rates_are_expected_in_proportion_to_prices() -> None:
     space = ConfigurationSpace.of({"dtype": ["a", "b"]})
     optimizer = BayesianOptimizer(space, WITHOUT_SLO, np.array([1.0, 3.0]), seed=0)
