@@ -49,6 +49,26 @@ MODELS = pa.schema(
 )
 """Measured times of whole models, end to end."""
 
+DECOMPOSITIONS = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),  # as in models
+        pa.field("position", pa.int64(), nullable=False),  # of the operator, in order of first call
+        pa.field("op", pa.string(), nullable=False),
+        pa.field("family", pa.string(), nullable=False),
+        pa.field("dtype", pa.string(), nullable=False),  # of a float32 trace
+        pa.field("count", pa.int64(), nullable=False),  # calls in one forward pass
+        pa.field("batch_sizes", pa.list_(pa.int64()), nullable=False),  # the two that were traced
+        pa.field("dims_low", pa.list_(pa.int64()), nullable=False),  # at the smaller batch
+        pa.field("dims_high", pa.list_(pa.int64()), nullable=False),  # at the larger batch
+        pa.field("flops", pa.list_(pa.float64()), nullable=False),  # of one call, at both
+        pa.field("bytes_read", pa.list_(pa.float64()), nullable=False),
+        pa.field("bytes_written", pa.list_(pa.float64()), nullable=False),
+        pa.field("parameter_bytes", pa.float64(), nullable=False),  # of the whole model
+        pa.field("activation_bytes", pa.list_(pa.float64()), nullable=False),  # likewise, peak
+    ]
+)
+"""Operators of the measured models, so that constants can be fitted without the models."""
+
 DEVICES = pa.schema(
     [
         pa.field("device", pa.string(), nullable=False),
