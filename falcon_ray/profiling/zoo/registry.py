@@ -55,14 +55,49 @@ REFERENCE_MODELS: Mapping[str, ReferenceModel] = MappingProxyType(
                 description="BERT-base uncased encoder with pooler, 109 M parameters, 128 tokens",
             ),
             ReferenceModel(
+                name="dlrm",
+                factory=f"{_ZOO}.dlrm:dlrm",
+                description="DLRM of MLPerf, tables of 40,000 rows at most, 58.8 M parameters",
+            ),
+            ReferenceModel(
+                name="gpt2",
+                factory=f"{_ZOO}.gpt2:gpt2",
+                description="GPT-2 small, next token of a prompt, 124 M parameters, 128 tokens",
+            ),
+            ReferenceModel(
+                name="lstm",
+                factory=f"{_ZOO}.lstm:lstm",
+                description="Two-layer LSTM of 650 units, next word, 19.8 M parameters, 35 words",
+            ),
+            ReferenceModel(
                 name="mobilenet_v3",
                 factory=f"{_ZOO}.mobilenet_v3:mobilenet_v3",
                 description="MobileNetV3-Large 1.0, 5.5 M parameters, images of 224 x 224",
             ),
             ReferenceModel(
+                name="ncf",
+                factory=f"{_ZOO}.ncf:ncf",
+                description="NeuMF for MovieLens-20M, 31.8 M parameters, one user and item",
+            ),
+            ReferenceModel(
                 name="resnet50",
                 factory=f"{_ZOO}.resnet:resnet50",
                 description="ResNet-50 v1.5, 25.6 M parameters, images of 224 x 224",
+            ),
+            ReferenceModel(
+                name="unet_block",
+                factory=f"{_ZOO}.unet:unet_block",
+                description="UNet block of Stable Diffusion v1, 4.8 M parameters, 64 x 64 latents",
+            ),
+            ReferenceModel(
+                name="vgg16",
+                factory=f"{_ZOO}.vgg:vgg16",
+                description="VGG-16, 138 M parameters, images of 224 x 224",
+            ),
+            ReferenceModel(
+                name="vit_b_16",
+                factory=f"{_ZOO}.vit:vit_b_16",
+                description="ViT-B/16, 86.6 M parameters, images of 224 x 224",
             ),
         )
     }

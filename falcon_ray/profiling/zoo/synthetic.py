@@ -23,7 +23,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def draw_weights_(model: nn.Module) -> None:
+def draw_weights_(model: nn.Module, *, centring: float = 1.0) -> None:
     """Draw convolutions and linear layers so that signals keep their scale, and inputs differ.
 
     The scale is by He et al. (2015), "Delving Deep into Rectifiers", eq. 10: variance 2 / fan-in.
@@ -34,6 +34,11 @@ def draw_weights_(model: nn.Module) -> None:
     signal propagation to close the performance gap in unnormalized ResNets", section 4. Untrained
     batch norms normalise nothing, and the positive means that ReLU leaves would grow with depth
     until all images had nearly the same logits.
+
+    Args:
+        model: Changed in place.
+        centring: Share of each filter's mean that is taken away. Less than all suits deep networks
+            without shortcuts: with all, each layer magnifies what differs, rounding included.
     """
     for layer in model.modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
@@ -41,7 +46,7 @@ def draw_weights_(model: nn.Module) -> None:
         nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         if layer.weight.shape[1] > 1:  # a depthwise filter would lose all it has
             with torch.no_grad():
-                layer.weight -= layer.weight.mean(dim=1, keepdim=True)
+                layer.weight -= centring * layer.weight.mean(dim=1, keepdim=True)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
