@@ -1,0 +1,55 @@
+"""Runs our own benchmarks and prints every figure beside its goal.
+
+Usage: scripts/benchmark knowledge [STUDY...]
+
+Exit code 0 when every goal is met, 1 when one is missed or a study could not run.
+"""
+
+import argparse
+import sys
+
+from falcon_ray.errors import InputError
+from falcon_ray.studies.benchmark import STUDIES, StudyResult, run_studies
+from falcon_ray.studies.figure import Figure
+
+MARKS = {True: "met", False: "MISSED", None: ""}
+
+
+def goal(figure: Figure) -> str:
+    """The goal in words."""
+    limits = {"<=": figure.at_most, ">=": figure.at_least}
+    return " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items() if limit is not None)
+
+
+def show(result: StudyResult) -> None:
+    """Print the figures of one study."""
+    print(f"\n{result.name} ({result.wall_s:.0f} s)")
+    if result.problem:
+        print(f"  could not run: {result.problem}")
+    for each in result.figures:
+        value = f"{each.value:.4g} {each.unit}".strip()
+        print(f"  {each.name:<58} {value:>12}  {goal(each):<18} {MARKS[each.is_met]}")
+        if each.note:
+            print(f"      {each.note}")
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("subject", choices=sorted(STUDIES))
+    parser.add_argument("study", nargs="*", help="only these")
+    arguments = parser.parse_args()
+    good = True
+    try:
+        for result in run_studies(arguments.subject, arguments.study):
+            show(result)
+            good &= not result.problem and all(each.is_met is not False for each in result.figures)
+            sys.stdout.flush()
+    except InputError as error:
+        print(f"scripts/benchmark: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
