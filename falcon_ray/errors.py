@@ -2,7 +2,8 @@
 
     FalconRayError                1   something falcon_ray noticed and can explain
     |-- InputError                2   what the user gave cannot work (also a ValueError)
-    |   `-- EmptySpaceError       2   no configuration satisfies the constraints
+    |   |-- EmptySpaceError       2   no configuration satisfies the constraints
+    |   `-- UnknownDeviceError    2   nothing is known about a device that is asked about
     |-- NothingFeasibleError      3   every trial ran, none met the objective's limits
     |-- ClusterError              4   Ray, a node, a quota or capacity
     |-- SearchInterruptedError    5   stopped early, resumable
@@ -31,6 +32,10 @@ class InputError(FalconRayError, ValueError):
 
 class EmptySpaceError(InputError):
     """No configuration is left once the constraints are applied."""
+
+
+class UnknownDeviceError(InputError):
+    """Neither facts nor measurements say anything about a device."""
 
 
 class NothingFeasibleError(FalconRayError):

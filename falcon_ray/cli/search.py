@@ -9,7 +9,8 @@ import click
 from rich.console import Console
 
 from falcon_ray.cli.output import FORMAT, output_console
-from falcon_ray.errors import InputError, NothingFeasibleError
+from falcon_ray.cli.values import choices, pairs, scalar, shape
+from falcon_ray.errors import NothingFeasibleError
 
 
 @click.command()
@@ -55,9 +56,10 @@ def search(
 ) -> None:
     """Search for the best configuration of MODEL with real trial deployments.
 
-    MODEL is a reference model (mobilenet_v3, resnet50, bert_base), package.module:factory or
-    path/to/file.py:factory; the factory returns a torch.nn.Module, and beside it stands
-    <factory>_inputs(batch_size), or give --input-shape.
+    MODEL is a reference model (bert_base, dlrm, gpt2, lstm, mobilenet_v3, ncf, resnet50,
+    unet_block, vgg16, vit_b_16), package.module:factory or path/to/file.py:factory; the factory
+    returns a torch.nn.Module, and beside it stands <factory>_inputs(batch_size), or give
+    --input-shape.
     """
     sys.path.insert(0, str(Path.cwd()))
     values = _values(file, flags)
@@ -136,41 +138,13 @@ def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
         if value is None or value == ():
             continue
         if name == "search_space":
-            values[name] = {key: text.split(",") for key, text in _pairs(name, value)}
-            values[name] = {key: [_scalar(t) for t in texts] for key, texts in values[name].items()}
+            values[name] = choices(value)
         elif name == "baseline":
-            values[name] = {key: _scalar(text) for key, text in _pairs(name, value)}
+            values[name] = {key: scalar(text) for key, text in pairs(name, value)}
         elif name == "input_shape":
-            values[name] = _shape(value)
+            values[name] = shape(value)
         elif name == "space_constraints":
             values[name] = list(value)
         else:
             values[name] = value
     return values
-
-
-def _pairs(name: str, texts: tuple[str, ...]) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (key and equals and value):
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {text!r}: write NAME=VALUE, e.g. batch_size=8")
-        pairs.append((key, value))
-    return pairs
-
-
-def _scalar(text: str) -> str | int | float:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text.strip()
-
-
-def _shape(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--input-shape {text!r}: write whole numbers, e.g. 3,224,224") from None

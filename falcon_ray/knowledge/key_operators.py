@@ -4,7 +4,7 @@ It ranks predicted times. It does not know where a prediction comes from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class KeyOperator:
         calls: In one forward pass.
         seconds: All its calls together, predicted.
         share: Of the whole model's predicted time.
-        position: (group, column) among the `FamilyCalls` that it was chosen from.
+        positions: (group, column) among the `FamilyCalls` of all operators that are equal but
+            for how their dimensions are laid out.
     """
 
     name: str
@@ -37,7 +38,7 @@ class KeyOperator:
     calls: int
     seconds: float
     share: float
-    position: tuple[int, int]
+    positions: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,35 +80,40 @@ def key_operators(
     Raises:
         ValueError: The model has no operator that takes time.
     """
-    flat = [
-        (float(seconds[group][batch_index, column]), group, column)
-        for group, each in enumerate(calls)
-        if each.family is not Family.VIEW
-        for column in range(len(each.names))
+    merged: dict[tuple[str, tuple[int, ...]], list[tuple[int, int]]] = {}
+    for group, each in enumerate(calls):
+        if each.family is Family.VIEW:
+            continue
+        for column, name in enumerate(each.names):
+            dims = tuple(round(float(size)) for size in each.dims[batch_index, column])
+            merged.setdefault((name, dims), []).append((group, column))
+    found = [
+        KeyOperator(
+            name=name,
+            family=calls[positions[0][0]].family,
+            dims=dims,
+            calls=round(sum(float(calls[group].counts[column]) for group, column in positions)),
+            seconds=sum(float(seconds[group][batch_index, column]) for group, column in positions),
+            share=0.0,
+            positions=tuple(positions),
+        )
+        for (name, dims), positions in merged.items()
     ]
-    flat.sort(reverse=True)
-    times = np.array([each[0] for each in flat])
+    found.sort(key=lambda each: -each.seconds)
+    times = np.array([each.seconds for each in found])
     in_operators = float(times.sum())
     if not in_operators > 0:
         raise ValueError("no operator takes any time, so none is key; trace a model that computes")
     whole = max(total_seconds, in_operators)
     before = np.concatenate([[0.0], np.cumsum(times)[:-1]])
     is_key = (before < KEY_SHARE * in_operators) | (times > ALWAYS_KEY_SHARE * whole)
-    chosen = [each for each, key in zip(flat, is_key, strict=True) if key]
     return KeyOperators(
         operators=tuple(
-            KeyOperator(
-                name=calls[group].names[column],
-                family=calls[group].family,
-                dims=tuple(round(float(d)) for d in calls[group].dims[batch_index, column]),
-                calls=round(float(calls[group].counts[column])),
-                seconds=time,
-                share=time / whole,
-                position=(group, column),
-            )
-            for time, group, column in chosen
+            replace(each, share=each.seconds / whole)
+            for each, key in zip(found, is_key, strict=True)
+            if key
         ),
-        n_others=len(flat) - len(chosen),
+        n_others=int((~is_key).sum()),
         others_share=float(times[~is_key].sum()) / whole,
         host_share=(whole - in_operators) / whole,
     )

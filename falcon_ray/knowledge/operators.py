@@ -96,7 +96,7 @@ class Operator:
             tensor, e.g. "float32" or "int64".
         count: Calls in one forward pass.
         flops: Of one call; a multiplication and an addition are two.
-        bytes_read: By one call, every tensor argument once.
+        bytes_read: By one call: every element that is touched, once.
         bytes_written: By one call; 0 where the result is a view.
 
     Raises:

@@ -7,7 +7,7 @@ import itertools
 import platform
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.constraint import Constraint
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.defaults import NodeShape, default_baseline, default_space
-from falcon_ray.space.dimension import dimension
+from falcon_ray.space.dimension import Value, dimension
 from falcon_ray.space.objective import Objective
 from falcon_ray.trial.capacity import seconds_to_certify
 from falcon_ray.trial.recipe import CAPACITY_STEP, MeasurementPlan
@@ -105,7 +105,9 @@ def search_header(
             f"there is no optimizer {request.optimizer!r}; known are {', '.join(OPTIMIZERS)}"
         )
     default = checked.space or default_space(nodes)
-    space = search_space(request, default)
+    space = search_space(
+        default, values=request.search_space or {}, constraints=request.space_constraints
+    )
     baseline = _baseline(request, space, nodes, default.constraints)
     if checked.inputs is not None:
         dtypes = [each.values for each in space.dimensions if each.name == "dtype"]
@@ -162,20 +164,30 @@ def _describe_nodes(nodes: Sequence[NodeShape]) -> str:
     )
 
 
-def search_space(request: SearchRequest, default: ConfigurationSpace) -> ConfigurationSpace:
+def search_space(
+    default: ConfigurationSpace,
+    *,
+    values: Mapping[str, Sequence[Value]],
+    constraints: Sequence[str],
+) -> ConfigurationSpace:
     """The default space with the user's values and constraints on top.
+
+    Args:
+        default: What the cluster suggests.
+        values: By dimension name; they replace a dimension's values or add a dimension.
+        constraints: Further conditions, as expressions.
 
     Raises:
         InputError: A value or a constraint is wrong, or nothing is left.
     """
-    wanted = dict(request.search_space or {})
+    wanted = dict(values)
     dimensions = [
         dimension(each.name, wanted.pop(each.name)) if each.name in wanted else each
         for each in default.dimensions
     ]
-    dimensions += [dimension(name, values) for name, values in wanted.items()]
-    constraints = [Constraint(expression) for expression in request.space_constraints]
-    space = ConfigurationSpace(tuple(dimensions), (*default.constraints, *constraints))
+    dimensions += [dimension(name, choices) for name, choices in wanted.items()]
+    further = [Constraint(expression) for expression in constraints]
+    space = ConfigurationSpace(tuple(dimensions), (*default.constraints, *further))
     if len(space) == 0:
         raise InputError("no configuration is left; widen search_space")
     return space

@@ -45,7 +45,7 @@ def test_shares_are_of_the_whole_model() -> None:
     )
     (only,) = found.operators
     assert only.share == pytest.approx(0.25)
-    assert (only.calls, only.dims, only.position) == (2, (3, 3, 3), (0, 0))
+    assert (only.calls, only.dims, only.positions) == (2, (3, 3, 3), ((0, 0),))
 
 
 def test_views_are_never_key() -> None:
@@ -61,3 +61,17 @@ def test_a_model_of_views_has_no_key_operators() -> None:
         key_operators(
             [calls(Family.VIEW, 1, 2)], [np.array([[5.0]])], batch_index=0, total_seconds=1.0
         )
+
+
+def test_equal_operators_that_are_laid_out_otherwise_are_one() -> None:
+    twice = FamilyCalls(
+        family=Family.ACTIVATION,
+        names=("relu", "relu"),
+        counts=np.array([1.0, 3.0]),
+        dims=np.full((1, 2, 2), 8.0),
+        flops=np.zeros((1, 2)),
+        bytes_moved=np.ones((1, 2)),
+    )
+    found = key_operators([twice], [np.array([[1.0, 3.0]])], batch_index=0, total_seconds=4.0)
+    (only,) = found.operators
+    assert (only.calls, only.share, only.positions) == (4, 1.0, ((0, 0), (0, 1)))

@@ -68,24 +68,24 @@ def values_of(space: ConfigurationSpace, name: str) -> tuple[object, ...]:
 
 
 def test_nothing_asked_leaves_the_default_space() -> None:
-    assert search_space(asked(), SMALL) == SMALL
+    assert search_space(SMALL, values={}, constraints=[]) == SMALL
 
 
 def test_given_values_replace_those_of_the_default_and_keep_its_place() -> None:
-    space = search_space(asked(search_space={"batch_size": [4, 2]}), SMALL)
+    space = search_space(SMALL, values={"batch_size": [4, 2]}, constraints=[])
     assert [each.name for each in space.dimensions] == ["cpu_cores", "batch_size", "replicas"]
     assert values_of(space, "batch_size") == (2, 4)
     assert values_of(space, "cpu_cores") == (1, 2)
 
 
 def test_an_unknown_dimension_is_added_behind_the_others() -> None:
-    space = search_space(asked(search_space={"beams": [1, 4]}), SMALL)
+    space = search_space(SMALL, values={"beams": [1, 4]}, constraints=[])
     assert [each.name for each in space.dimensions][-1] == "beams"
     assert len(space) == 2 * len(SMALL)
 
 
 def test_given_constraints_come_on_top_of_the_default_ones() -> None:
-    space = search_space(asked(space_constraints=["batch_size > 1 or replicas == 1"]), SMALL)
+    space = search_space(SMALL, values={}, constraints=["batch_size > 1 or replicas == 1"])
     assert [each.expression for each in space.constraints] == [
         "cpu_cores * replicas <= 2",
         "batch_size > 1 or replicas == 1",
@@ -95,7 +95,7 @@ def test_given_constraints_come_on_top_of_the_default_ones() -> None:
 
 def test_the_constraint_that_empties_the_space_is_named() -> None:
     with pytest.raises(EmptySpaceError) as caught:
-        search_space(asked(space_constraints=["batch_size > 0", "batch_size > 8"]), SMALL)
+        search_space(SMALL, values={}, constraints=["batch_size > 0", "batch_size > 8"])
     # 2 * 2 * 2 = 8; two cores allow 3 of 4 pairs of cores and replicas, times 2 batch sizes.
     assert str(caught.value) == (
         "no configuration is left: 8 combinations, 6 after 'cpu_cores * replicas <= 2', "
