@@ -113,6 +113,7 @@ TABLES: Mapping[str, pa.Schema] = MappingProxyType(
     {
         "operators": OPERATORS,
         "models": MODELS,
+        "decompositions": DECOMPOSITIONS,
         "devices": DEVICES,
         "constants": CONSTANTS,
         "environments": ENVIRONMENTS,
