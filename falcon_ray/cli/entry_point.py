@@ -4,7 +4,9 @@ import sys
 
 import click
 
+from falcon_ray.cli.estimate import estimate
 from falcon_ray.cli.search import export, report, search
+from falcon_ray.cli.store import store
 from falcon_ray.errors import FalconRayError
 
 
@@ -14,7 +16,7 @@ def commands() -> None:
     """Find the serving configuration that buys the most requests per dollar."""
 
 
-for command in (search, report, export):
+for command in (estimate, search, report, export, store):
     commands.add_command(command)
 
 

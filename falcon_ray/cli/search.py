@@ -26,6 +26,8 @@ from falcon_ray.errors import NothingFeasibleError
     "--space-constraints", multiple=True, metavar="EXPR", help="Condition on values; repeatable."
 )
 @click.option("--optimizer", help="bayesian or random.  [default: bayesian]")
+@click.option("--prior/--no-prior", default=None, help="Start from what is known of operators.")
+@click.option("--store", help="Where knowledge is kept.  [default: the cluster's, or your own]")
 @click.option("--max-trials", type=int, help="Trial deployments.  [default: 6]")
 @click.option("--time-budget-s", type=float, help="No trial starts after so many seconds.")
 @click.option("--latency-budget-ms", type=float, help="Latency limit to certify a rate under.")

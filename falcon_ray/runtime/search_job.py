@@ -4,23 +4,18 @@ Everything that happens goes into the journal before anything is concluded from 
 search that is killed at any moment can be resumed and measures nothing twice.
 """
 
-import shlex
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 
-from falcon_ray.errors import ClusterError, InputError, SearchInterruptedError
+from falcon_ray.errors import ClusterError, InputError
 from falcon_ray.optimizers.optimizer import Suggestion
 from falcon_ray.optimizers.registry import make_optimizer
 from falcon_ray.report.files import write_report
@@ -30,8 +25,10 @@ from falcon_ray.report.record import Role, SearchHeader, SearchRecord, read_sear
 from falcon_ray.report.result import SearchResult
 from falcon_ray.report.valuation import Verdict
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.interruption import resumable
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
 from falcon_ray.runtime.ray_session import Cluster, ray_session
+from falcon_ray.runtime.search_knowledge import SearchKnowledge, search_knowledge
 from falcon_ray.runtime.search_request import SearchRequest, request_of, resumed_request
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
@@ -43,6 +40,7 @@ from falcon_ray.runtime.search_setup import (
 )
 from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, FalconSearch
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
+from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.torch_model import write_example_request
 from falcon_ray.runtime.tune_trials import run_trials
 from falcon_ray.space.configuration import Configuration
@@ -73,7 +71,7 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
         header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
-        with Journal.create(directory, header.to_json()) as journal, _resumable(directory, cluster):
+        with Journal.create(directory, header.to_json()) as journal, resumable(directory, cluster):
             if checked.inputs is not None:
                 write_example_request(directory / EXAMPLE_REQUEST_NAME, checked.inputs)
             job = _SearchJob(
@@ -116,7 +114,7 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
             checked = check_target(
                 request, directory=Path(str(record.header.settings["directory"]))
             )
-            with ray_session(request.address) as cluster, _resumable(directory, cluster):
+            with ray_session(request.address) as cluster, resumable(directory, cluster):
                 check_same_nodes(record.header, cluster.nodes)
                 journal.search_resumed()
                 job = _SearchJob(
@@ -150,27 +148,6 @@ def _write_files(directory: Path) -> SearchResult:
     if result.is_deployable:
         result.export(directory / "serve.yaml")
     return result
-
-
-@contextmanager
-def _resumable(directory: Path, cluster: Cluster) -> Iterator[None]:
-    """Say how to go on, whatever ends a search that has a journal."""
-    command = f"falcon-ray search --resume {shlex.quote(str(directory))}"
-    try:
-        with _sigterm_as_interrupt(cluster):
-            yield
-    except KeyboardInterrupt:
-        n_trials = len(read_search(directory).trials)
-        raise SearchInterruptedError(
-            f"interrupted after {n_trials} trials; go on with: {command}"
-        ) from None
-    except (RayError, RayServeException) as error:
-        raise ClusterError(
-            f"Ray failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}; "
-            f"mend that, then go on with: {command}"
-        ) from error
-    except ClusterError as error:
-        raise ClusterError(f"{error}; mend that, then go on with: {command}") from error
 
 
 def _new_directory(request: SearchRequest) -> Path:
@@ -217,6 +194,7 @@ class _SearchJob:
         self._running: dict[str, _Running] = {}
         self._next_number = 1
         self._app_prefix = ""
+        self._knowledge: SearchKnowledge | None = None
         self._broken: Exception | None = None
 
     def run(self, record: SearchRecord) -> None:
@@ -247,12 +225,36 @@ class _SearchJob:
             plan=measurement_plan(self._request),
             deploy_timeout_s=self._request.deploy_timeout_s,
         )
+        target = self._checked.target
+        knowledge = search_knowledge(
+            header,
+            target.model if isinstance(target, ModelTarget) else None,
+            self._cluster,
+            store=self._request.store,
+            note=self._display.note,
+        )
+        try:
+            self._search(header, setup, knowledge, record)
+        finally:
+            knowledge.close(ends_ray=self._cluster.is_local)
+
+    def _search(
+        self,
+        header: SearchHeader,
+        setup: TrialSetup,
+        knowledge: SearchKnowledge,
+        record: SearchRecord,
+    ) -> None:
+        self._knowledge = knowledge
+        prior = knowledge.prior if self._request.prior else None
         optimizer = make_optimizer(
             self._request.optimizer,
             header.space,
             header.objective,
             header.pricing.usd_per_hour(header.space.candidates),
             seed=header.seed,
+            prior=None if prior is None else {k: v.mean for k, v in prior.metrics.items()},
+            fits=None if prior is None else prior.probability_fits,
         )
         searcher = FalconSearch(
             header.space,
@@ -295,6 +297,8 @@ class _SearchJob:
         with self._keeping_errors():
             self._journal.trial_ended(running.number, observation, wall_s=wall_s)
         self._display.trial_ended(observation, wall_s=wall_s)
+        if self._knowledge is not None:
+            self._knowledge.learn(observation)
         if observation.status is FAILED:
             # A process that was killed has deleted nothing, and the next trial needs its place.
             serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
@@ -349,26 +353,3 @@ def _confirmed(setup: TrialSetup, configuration: Configuration, app_name: str) -
 @ray.remote(num_cpus=0, max_retries=0)
 def _confirmation(setup: TrialSetup, configuration: Configuration, app_name: str) -> Observation:
     return run_serve_trial(setup, configuration, app_name=app_name, on_phase=lambda _: None)
-
-
-@contextmanager
-def _sigterm_as_interrupt(cluster: Cluster) -> Iterator[None]:
-    """Let SIGTERM end a search as Ctrl-C does; only the main thread can receive either.
-
-    SIGTERM often goes to a whole process group, and so to a Ray of our own as well, which
-    unlike SIGINT it ends: then nothing there may be waited for.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if cluster.is_local:
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

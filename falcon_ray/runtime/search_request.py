@@ -51,6 +51,9 @@ class SearchRequest:
         latency_percentile: Share of requests, in percent, that has to stay within it.
         baseline: Your present configuration, to compare with; what it leaves out takes the
             default of plain Serve.
+        prior: Whether the search starts from what is known about the model's operators.
+        store: Where the cluster's knowledge is kept: a directory or s3://bucket/prefix; None
+            takes the store of the cluster, or the default location.
         confirm: Whether the best and the baseline are measured once more at the end.
         usd_per_hour: Price of one node of this cluster, where the catalogue does not have it.
         max_output_error: Largest accepted relative difference of outputs from float32.
@@ -78,6 +81,8 @@ class SearchRequest:
     latency_budget_ms: float | None = None
     latency_percentile: float = DEFAULT_PERCENTILE
     baseline: Mapping[str, Value] | None = None
+    prior: bool = True
+    store: str | None = None
     confirm: bool = True
     usd_per_hour: float | None = None
     max_output_error: float | None = None
@@ -104,7 +109,7 @@ class SearchRequest:
             raise InputError("latency_percentile needs a limit; give latency_budget_ms as well")
 
     def _check_texts(self) -> None:
-        for name in ("model", "app", "input_dtype", "optimizer", "address"):
+        for name in ("model", "app", "input_dtype", "optimizer", "store", "address"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise InputError(f"{name} must be a text, got {value!r}")
@@ -112,8 +117,10 @@ class SearchRequest:
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, Path)):
                 raise InputError(f"{name} must be a path, got {value!r}")
-        if not isinstance(self.confirm, bool):
-            raise InputError(f"confirm must be true or false, got {self.confirm!r}")
+        for name in ("prior", "confirm"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise InputError(f"{name} must be true or false, got {value!r}")
 
     def _check_numbers(self) -> None:
         for name in ("max_trials", "seed"):

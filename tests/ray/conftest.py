@@ -1,9 +1,11 @@
 """One local Ray for the whole session, without a dashboard or a proxy, and models to serve."""
 
+import atexit
 import logging
 import os
 import secrets
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,9 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# What searches learn here is no knowledge of the user's.
+os.environ["FALCON_RAY_PROFILE"] = tempfile.mkdtemp(prefix="falcon-ray-profile-")
+atexit.register(shutil.rmtree, os.environ["FALCON_RAY_PROFILE"], ignore_errors=True)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Ray imports is deprecated here and there

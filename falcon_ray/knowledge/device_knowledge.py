@@ -1,0 +1,206 @@
+"""Everything that a profile holds about one device in one dtype, as predictors ready to ask.
+
+Constants are fitted on the spot from the models that the profile measured there. The module does
+not know how predictions are combined; `latency.py` does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from falcon_ray.knowledge.composition import fit_composition
+from falcon_ray.knowledge.constants import Constants
+from falcon_ray.knowledge.decompositions import decompositions_of
+from falcon_ray.knowledge.device import Device, DeviceKind
+from falcon_ray.knowledge.family_features import FamilyTotals
+from falcon_ray.knowledge.family_fit import fit_family_constants
+from falcon_ray.knowledge.family_model import PREDICTOR as FAMILY
+from falcon_ray.knowledge.family_model import FamilyModel
+from falcon_ray.knowledge.family_pool import transferred
+from falcon_ray.knowledge.nearest_shapes import NearestShapes
+from falcon_ray.knowledge.operators import Decomposition, FamilyCalls
+from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.profile_tables import floats
+from falcon_ray.knowledge.setting import Setting
+from falcon_ray.space.configuration import FloatArray
+
+_COMPUTE: Any = pyarrow.compute  # its stubs leave half of the types open
+
+EAGER = "eager"
+"""The mode of calls one by one."""
+SERVED = "served"
+"""The mode of batches inside a replica under load, as trials measure them."""
+_MIN_MODELS = 4
+"""Fewer measured models do not say how families differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceKnowledge:
+    """What is known about one device in one dtype.
+
+    Attributes:
+        device: Its facts.
+        dtype: Of the arithmetic.
+        settings: Every number of threads, or share, that something is known for.
+    """
+
+    device: Device
+    dtype: str
+    settings: tuple[Setting, ...]
+
+
+def device_knowledge(profile: Profile, device: Device, dtype: str) -> DeviceKnowledge:
+    """Sort what a profile holds about a device and dtype, and fit what can be fitted.
+
+    Args:
+        profile: Measurements and constants.
+        device: Facts of the device.
+        dtype: Of the arithmetic.
+    """
+    operators = _rows_of(profile.operators, device.name, dtype, modes=(EAGER,))
+    models = _rows_of(profile.models, device.name, dtype, modes=(EAGER, SERVED))
+    decompositions = decompositions_of(profile.table("decompositions")) if models.num_rows else {}
+    constants = profile.constants(FAMILY)
+    pooled = transferred(constants, device, dtype)
+    own: dict[tuple[int, float], Constants] = {}
+    for each in constants:
+        if each.device == device.name and each.dtype == dtype:
+            place = (each.threads, each.share)
+            # In want of calls one by one, another mode is nearer than another device.
+            if each.mode == EAGER or place not in own:
+                own[place] = each
+    measured = {
+        (int(threads), float(share))
+        for table in (operators, models)
+        for threads, share in zip(floats(table, "threads"), floats(table, "share"), strict=True)
+    }
+    assumed = {(0, 1.0)} if device.kind is DeviceKind.GPU else set[tuple[int, float]]()
+    settings = [
+        _setting(
+            _at(operators, *each),
+            _Runs.of(_at(models, *each), decompositions, dtype),
+            device=device,
+            dtype=dtype,
+            threads=each[0],
+            share=each[1],
+            shipped=own.get(each),
+            pooled=pooled,
+        )
+        for each in sorted(measured | set(own) | assumed)
+    ]
+    return DeviceKnowledge(
+        device=device,
+        dtype=dtype,
+        settings=tuple(each for each in settings if each.knows_something),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """Measured forward passes of whole models whose operators are known.
+
+    Attributes:
+        calls: Of each run, at its batch size.
+        seconds: Measured, shape (m,).
+        model: Number of each run's model, shape (m,).
+        source: Of the measurements.
+    """
+
+    calls: tuple[tuple[FamilyCalls, ...], ...]
+    seconds: FloatArray
+    model: NDArray[np.intp]
+    source: str
+
+    @classmethod
+    def of(cls, rows: pa.Table, decompositions: Mapping[str, Decomposition], dtype: str) -> "_Runs":
+        known = [row for row in rows.to_pylist() if row["model"] in decompositions]
+        names = sorted({str(row["model"]) for row in known})
+        return cls(
+            calls=tuple(
+                decompositions[row["model"]].calls(
+                    np.array([float(row["batch_size"])]), dtype=dtype
+                )
+                for row in known
+            ),
+            seconds=np.array([row["latency_us"] / 1e6 for row in known]),
+            model=np.array([names.index(row["model"]) for row in known], dtype=np.intp),
+            source=str(known[0]["source"]) if known else "",
+        )
+
+    @property
+    def n_models(self) -> int:
+        return len(np.unique(self.model))
+
+
+def _setting(
+    operators: pa.Table,
+    runs: _Runs,
+    *,
+    device: Device,
+    dtype: str,
+    threads: int,
+    share: float,
+    shipped: Constants | None,
+    pooled: Constants | None,
+) -> Setting:
+    """The predictors of one setting, fitted to the runs measured in it where they suffice."""
+    family = shipped
+    if runs.n_models >= _MIN_MODELS:
+        family = fit_family_constants(
+            FamilyTotals.concatenated([FamilyTotals.of_calls(each) for each in runs.calls]),
+            runs.seconds,
+            groups=runs.model,
+            device=device,
+            dtype=dtype,
+            mode=EAGER,
+            source=runs.source,
+            ridge_towards=shipped or pooled,
+            threads=threads,
+            share=share,
+        )
+    shapes = (
+        NearestShapes.from_rows(operators, device, dtype=dtype, share=share)
+        if operators.num_rows
+        else None
+    )
+    bare = Setting(
+        threads=threads,
+        share=share,
+        shapes=shapes,
+        composition=None,
+        family=None if family is None else FamilyModel(family, device),
+        transferred=None if pooled is None else FamilyModel(pooled, device),
+    )
+    if shapes is None or not runs.calls:
+        return bare
+    sums = [bare.operator_sum(shapes, each) for each in runs.calls]
+    composition = fit_composition(
+        np.array([seconds for seconds, _ in sums]),
+        np.array([n_calls for _, n_calls in sums]),
+        runs.seconds,
+        model=runs.model.astype(np.float64),
+        device=device.name,
+        dtype=dtype,
+        mode=EAGER,
+        threads=threads,
+        share=share,
+        source=runs.source,
+    )
+    return replace(bare, composition=composition)
+
+
+def _rows_of(table: pa.Table, device: str, dtype: str, *, modes: Sequence[str]) -> pa.Table:
+    mask = np.ones(table.num_rows, dtype=np.bool_)
+    for column, wanted in (("device", [device]), ("dtype", [dtype]), ("mode", modes)):
+        mask &= _COMPUTE.is_in(table.column(column), pa.array(list(wanted))).to_numpy()
+    return table.filter(_COMPUTE.cast(mask, pa.bool_()))
+
+
+def _at(table: pa.Table, threads: int, share: float) -> pa.Table:
+    mask = (floats(table, "threads") == threads) & (floats(table, "share") == share)
+    return table.filter(_COMPUTE.cast(mask, pa.bool_()))

@@ -1,0 +1,66 @@
+"""What a user may ask of an estimate: fields are keywords, flags and YAML keys alike."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from falcon_ray.errors import InputError
+from falcon_ray.space.dimension import Value
+from falcon_ray.space.objective import Slo
+
+THIS_CPU = "cpu"
+"""Names the machine that the estimate is made on, among devices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateRequest:
+    """Everything that an estimate can be told; all of it has a default but the model.
+
+    Attributes:
+        model: A reference model's name, `package.module:factory`, `path/to/file.py:factory`, or
+            a `config.json` of Hugging Face for a language model.
+        devices: GPU types, and "cpu" for this machine; by default every GPU type that can be
+            rented, and this machine where it was profiled.
+        search_space: Values by dimension name, over those of the default space.
+        space_constraints: Further constraint expressions.
+        latency_budget_ms: Latency limit; without it the score is saturation throughput.
+        latency_percentile: Share of requests, in percent, that has to stay within it.
+        input_shape: Shape of one sample, where the factory has no `<factory>_inputs` function.
+        input_dtype: Its dtype.
+        isl: Tokens of a prompt, for a language model.
+        osl: Tokens of an answer, for a language model.
+        top: How many of the best configurations are shown.
+        store: Profile to read beside the packaged one; by default the user's own.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    model: str
+    devices: Sequence[str] = ()
+    search_space: Mapping[str, Sequence[Value]] | None = None
+    space_constraints: Sequence[str] = ()
+    latency_budget_ms: float | None = None
+    latency_percentile: float = 99.0
+    input_shape: Sequence[int] | None = None
+    input_dtype: str = "float32"
+    isl: int = 1024
+    osl: int = 256
+    top: int = 5
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("isl", "osl", "top"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be a positive whole number, got {value!r}")
+        if isinstance(self.devices, str):
+            raise InputError(f"devices must be a list of names, got {self.devices!r}")
+
+    @property
+    def slo(self) -> Slo | None:
+        """The latency limit, if there is one."""
+        if self.latency_budget_ms is None:
+            return None
+        return Slo(
+            latency_budget_ms=self.latency_budget_ms, latency_percentile=self.latency_percentile
+        )

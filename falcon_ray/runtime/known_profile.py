@@ -1,0 +1,27 @@
+"""The knowledge that is there without a cluster: the packaged profile and the user's own."""
+
+from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.profile_files import default_location, packaged_profile, read_profile
+
+
+def known_profile(store: str | None) -> Profile:
+    """The packaged profile with the user's own on top.
+
+    Args:
+        store: Where the user's own is; None takes the default location, where there may be none.
+
+    Raises:
+        InputError: The location that was named holds no profile, or one that cannot be read.
+    """
+    packaged = packaged_profile()
+    if store is None:
+        return packaged.merged(read_profile(default_location(), missing_ok=True))
+    return packaged.merged(read_profile(store))
+
+
+def describe_sources(profile: Profile) -> tuple[str, ...]:
+    """Every source of a profile in one line."""
+    return tuple(
+        f"{key}: {source.description} ({source.licence}, {source.date})"
+        for key, source in sorted(profile.sources.items())
+    )

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from falcon_ray.errors import UnknownDeviceError
+from falcon_ray.knowledge.constants import ANY_DEVICE
+from falcon_ray.knowledge.device import Device
+from falcon_ray.knowledge.latency import Latencies
+from falcon_ray.knowledge.profile import Profile
+from falcon_ray.space.catalogue import Catalogue
+from falcon_ray.space.configuration import FloatArray
+from tests.unit.knowledge.known import CPU, RESIDUAL_SD, constants, one_layer, one_layer_s, profile
+
+CATALOGUE = Catalogue.packaged()
+BATCHES = np.array([1.0, 8.0])
+
+
+def predicted(
+    knowledge: Profile, device: str, *, threads: int = 0, share: float = 1.0
+) -> tuple[FloatArray, FloatArray]:
+    predictor = Latencies(knowledge, CATALOGUE).on(device, "float32")
+    found = predictor.predict(one_layer().calls(BATCHES), threads=threads, share=share)
+    return np.exp(found.log_seconds), found.sd
+
+
+def test_constants_of_the_device_give_the_time_of_a_model() -> None:
+    seconds, sd = predicted(profile(constants(threads=1)), CPU.name, threads=1)
+    assert seconds == pytest.approx([one_layer_s(1), one_layer_s(8)])
+    assert sd == pytest.approx([RESIDUAL_SD, RESIDUAL_SD])
+
+
+def test_between_numbers_of_threads_that_were_measured_time_is_log_linear() -> None:
+    known = profile(constants(threads=1), constants(threads=4, factor=0.25))
+    seconds, sd = predicted(known, CPU.name, threads=2)
+    # Halfway in log2 between t and t / 4.
+    assert seconds == pytest.approx([one_layer_s(1) / 2, one_layer_s(8) / 2])
+    assert (sd > RESIDUAL_SD).all()
+
+
+def test_beyond_the_threads_that_were_measured_the_error_grows() -> None:
+    known = profile(constants(threads=1), constants(threads=2, factor=0.5))
+    _, near = predicted(known, CPU.name, threads=4)
+    _, far = predicted(known, CPU.name, threads=16)
+    assert (far > near).all()
+    assert (near > RESIDUAL_SD).all()
+
+
+def test_more_threads_than_the_one_number_measured_are_assumed_to_help() -> None:
+    one, _ = predicted(profile(constants(threads=1)), CPU.name, threads=1)
+    two, sd = predicted(profile(constants(threads=1)), CPU.name, threads=2)
+    assert (two < one).all()
+    assert (sd > RESIDUAL_SD).all()
+
+
+def test_a_gpu_that_nobody_measured_takes_pooled_constants_and_its_own_facts() -> None:
+    known = profile(constants(ANY_DEVICE, threads=0), devices=())
+    seconds, _ = predicted(known, "L4")
+    device = Device.of_gpu(CATALOGUE.gpu("L4"))
+    assert seconds == pytest.approx([one_layer_s(1, device=device), one_layer_s(8, device=device)])
+
+
+def test_half_a_gpu_takes_twice_as_long_and_is_less_sure() -> None:
+    known = profile(constants("L4", threads=0), devices=())
+    whole, whole_sd = predicted(known, "L4")
+    half, half_sd = predicted(known, "L4", share=0.5)
+    assert half == pytest.approx(2 * whole)
+    assert (half_sd > whole_sd).all()
+
+
+@pytest.mark.parametrize(
+    ("known", "device", "problem"),
+    [
+        (Profile.empty(), "some cpu", "nothing is known about the device 'some cpu'"),
+        (Profile.empty(), "L4", "nothing is known about L4 in float32"),
+        (profile(), CPU.name, f"nothing is known about {CPU.name} in float32"),
+    ],
+)
+def test_without_facts_or_constants_nothing_is_predicted(
+    known: Profile, device: str, problem: str
+) -> None:
+    with pytest.raises(UnknownDeviceError, match=problem) as caught:
+        predicted(known, device)
+    assert "falcon-ray profile" in str(caught.value)
+
+
+def test_operators_that_no_constant_covers_are_named() -> None:
+    predictor = Latencies(profile(constants(threads=1)), CATALOGUE).on(CPU.name, "float32")
+    renamed = one_layer().calls(BATCHES)
+    assert predictor.predict(renamed, threads=1).warnings == ()
