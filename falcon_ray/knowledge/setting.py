@@ -74,7 +74,7 @@ class Setting:
         if self.shapes is not None:
             found.append(self._by_shapes(self.shapes, calls))
         if self.family is not None:
-            found.append(_by_family(self.family, calls, "constants fitted on this device"))
+            found.append(_by_family(self.family, calls, "constants of this device"))
         if not found and self.transferred is not None:
             basis = "constants of other devices, scaled by facts"
             found.append(_by_family(self.transferred, calls, basis))

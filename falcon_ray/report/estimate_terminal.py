@@ -73,7 +73,7 @@ def _configurations(console: Console, title: str, rows: Sequence[ExpectedConfigu
 def _filled(title: str, rows: Sequence[ExpectedConfiguration], *, together: bool) -> Table:
     names = _shown_dimensions(rows)
     metrics = list(rows[0].metrics)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column(title)
     if together:
         table.add_column("configuration", overflow="fold")

@@ -84,7 +84,7 @@ def estimate(request: EstimateRequest) -> Estimate:
         for each in compared
         for i in _best_rows(each, request.top)
     ]
-    ranked.sort(key=lambda row: -row[0])
+    ranked.sort(key=lambda row: -row[0])  # stable: the surest of equals stay first
     rows = [_expected(each, i, objective) for _, each, i in ranked]
     by_device: dict[str, ExpectedConfiguration] = {}
     for row in rows:
@@ -235,7 +235,9 @@ def _without(space: ConfigurationSpace, name: str) -> ConfigurationSpace:
 
 def _best_rows(compared: Compared, top: int) -> Iterator[int]:
     """The best candidates of all, and the best of each device, without those that score 0."""
-    order = np.argsort(-compared.scores, kind="stable")
+    # Of equally good ones, the surest.
+    sd = next(iter(compared.prior.metrics.values())).sd
+    order = np.lexsort((sd, -np.round(np.log(np.maximum(compared.scores, 1e-9)), 6)))
     seen: set[str] = set()
     for place, i in enumerate(order):
         if compared.scores[i] <= 0:

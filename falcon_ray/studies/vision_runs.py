@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from falcon_ray.knowledge.device import Device
 from falcon_ray.knowledge.family_features import BOUND_BY_ARITHMETIC, FamilyTotals
@@ -88,6 +89,12 @@ class VisionRuns:
     totals: FamilyTotals
     seconds: FloatArray
     batch_sizes: FloatArray
+
+    @property
+    def family_numbers(self) -> NDArray[np.intp]:
+        """Number of each run's family among the sorted families of this set-up, shape (n,)."""
+        numbers = {name: i for i, name in enumerate(sorted(set(self.families)))}
+        return np.array([numbers[name] for name in self.families], dtype=np.intp)
 
 
 def vision_runs() -> list[VisionRuns]:

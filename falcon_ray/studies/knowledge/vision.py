@@ -13,10 +13,15 @@ from scipy import stats
 
 from falcon_ray.knowledge.constants import Constants
 from falcon_ray.knowledge.device import DeviceKind
-from falcon_ray.knowledge.family_fit import fit_family_constants
 from falcon_ray.knowledge.family_model import FamilyModel, half_width
 from falcon_ray.knowledge.family_pool import pooled
 from falcon_ray.space.configuration import FloatArray
+from falcon_ray.studies.family_constants import (
+    operator_fits,
+    ridge_for,
+    streaming_constants,
+    vision_fit,
+)
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.vision_runs import SOURCE, VisionRuns, reference_setups, vision_runs
 
@@ -64,7 +69,6 @@ def hold_out(runs: list[VisionRuns], *, n_folds: int | None = None) -> tuple[Hel
     """
     families = sorted({family for each in runs for family in each.families})
     fold_of = {family: i % (n_folds or len(families)) for i, family in enumerate(families)}
-    numbers = {family: i for i, family in enumerate(families)}
     references = [i for i in reference_setups(runs) if runs[i].device.kind is DeviceKind.GPU]
     known = HeldOut(runs=runs, errors=[], sds=[])
     foreign = HeldOut(runs=[runs[i] for i in references], errors=[], sds=[])
@@ -72,11 +76,13 @@ def hold_out(runs: list[VisionRuns], *, n_folds: int | None = None) -> tuple[Hel
         for i in indices:
             held.errors.append(np.zeros(len(runs[i].seconds)))
             held.sds.append(np.zeros(len(runs[i].seconds)))
+    streaming = streaming_constants(operator_fits("eager"))
+    groups = [each.family_numbers for each in runs]
     for fold in range(max(fold_of.values()) + 1):
         out = [np.array([fold_of[name] == fold for name in each.families]) for each in runs]
         fits = [
-            _fit(each, kept=~chosen, numbers=numbers)
-            for each, chosen in zip(runs, out, strict=True)
+            vision_fit(each, ridge_for(each, streaming), groups=group, kept=~chosen)
+            for each, group, chosen in zip(runs, groups, out, strict=True)
         ]
         for i in range(len(runs)):
             _predict(known, i, fits[i], out[i])
@@ -156,10 +162,9 @@ def few_models(runs: list[VisionRuns], *, seed: int = 0) -> FloatArray:
     """
     rng = np.random.default_rng(seed)
     chosen = [runs[i] for i in reference_setups(runs) if runs[i].device.kind is DeviceKind.GPU]
-    numbers = {name: i for i, name in enumerate(sorted({f for r in chosen for f in r.families}))}
+    streaming = streaming_constants(operator_fits("eager"))
     fits = [
-        _fit(each, kept=np.full(len(each.seconds), fill_value=True), numbers=numbers)
-        for each in chosen
+        vision_fit(each, ridge_for(each, streaming), groups=each.family_numbers) for each in chosen
     ]
     errors: list[FloatArray] = []
     for each in chosen:
@@ -169,9 +174,8 @@ def few_models(runs: list[VisionRuns], *, seed: int = 0) -> FloatArray:
         for _ in range(_N_DRAWS):
             kept = np.zeros(len(families), dtype=np.bool_)
             kept[rng.choice(len(families), _FEW_MODELS, replace=False)] = True
-            model = FamilyModel(
-                _fit(each, kept=kept, numbers=numbers, ridge_towards=prior), each.device
-            )
+            fit = vision_fit(each, prior, groups=each.family_numbers, kept=kept)
+            model = FamilyModel(fit, each.device)
             out = ~np.isin(families, families[kept])
             log_seconds, _ = model.predict_totals(each.totals.of(out))
             errors.append(np.log(each.seconds[out]) - log_seconds)
@@ -194,26 +198,6 @@ def _sds_of_other_devices(foreign: HeldOut) -> list[float]:
         ]
         sds.append(float(np.sqrt(np.mean(np.square(medians)))))
     return sds
-
-
-def _fit(
-    runs: VisionRuns,
-    *,
-    kept: NDArray[np.bool_],
-    numbers: dict[str, int],
-    ridge_towards: Constants | None = None,
-) -> Constants:
-    groups = np.array([numbers[name] for name in runs.families])
-    return fit_family_constants(
-        runs.totals.of(kept),
-        runs.seconds[kept],
-        groups=groups[kept],
-        device=runs.device,
-        dtype=runs.dtype,
-        mode=runs.mode,
-        source=SOURCE,
-        ridge_towards=ridge_towards,
-    )
 
 
 def _predict(held: HeldOut, i: int, constants: Constants, out: NDArray[np.bool_]) -> None:
