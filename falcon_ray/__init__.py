@@ -7,15 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from falcon_ray.report.estimate import Estimate
     from falcon_ray.report.result import SearchResult
     from falcon_ray.runtime.searcher import FalconSearch
     from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 
-__all__ = ["Configuration", "ConfigurationSpace", "FalconSearch", "SearchResult", "search"]
+__all__ = [
+    "Configuration",
+    "ConfigurationSpace",
+    "Estimate",
+    "FalconSearch",
+    "SearchResult",
+    "estimate",
+    "search",
+]
 
 _HOMES = {
     "Configuration": "falcon_ray.space.configuration",
     "ConfigurationSpace": "falcon_ray.space.configuration",
+    "Estimate": "falcon_ray.report.estimate",
     "FalconSearch": "falcon_ray.runtime.searcher",
     "SearchResult": "falcon_ray.report.result",
 }
@@ -50,6 +60,24 @@ def search(model: str | None = None, *, progress: bool = False, **options: Any) 
     if model is not None:
         options["model"] = model
     return search_job.search(options, display)
+
+
+def estimate(model: str, **options: Any) -> "Estimate":  # noqa: ANN401
+    """Say what to expect of a model on every GPU, without a trial, a GPU or Ray.
+
+    Args:
+        model: A reference model's name, `package.module:factory`, `path/to/file.py:factory`, or
+            the `config.json` of a language model.
+        **options: The fields of `falcon_ray.runtime.estimate_request.EstimateRequest`, which are
+            also the flags of `falcon-ray estimate`: devices, latency_budget_ms, top, ...
+
+    Raises:
+        InputError: Something given cannot work, or nothing is known about any device.
+    """
+    from falcon_ray.runtime import estimate_job
+    from falcon_ray.runtime.estimate_request import request_of
+
+    return estimate_job.estimate(request_of({"model": model, **options}))
 
 
 def __getattr__(name: str) -> object:

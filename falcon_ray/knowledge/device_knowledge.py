@@ -35,6 +35,8 @@ EAGER = "eager"
 """The mode of calls one by one."""
 SERVED = "served"
 """The mode of batches inside a replica under load, as trials measure them."""
+_STAND_INS = ("float32", "bfloat16", "float16")
+"""Dtypes that stand in for one that nobody measured, in this order."""
 _MIN_MODELS = 4
 """Fewer measured models do not say how families differ."""
 
@@ -46,35 +48,52 @@ class DeviceKnowledge:
     Attributes:
         device: Its facts.
         dtype: Of the arithmetic.
+        measured_dtype: The dtype that the knowledge is of: another one where nobody measured
+            this one.
         settings: Every number of threads, or share, that something is known for.
     """
 
     device: Device
     dtype: str
+    measured_dtype: str
     settings: tuple[Setting, ...]
 
 
 def device_knowledge(profile: Profile, device: Device, dtype: str) -> DeviceKnowledge:
     """Sort what a profile holds about a device and dtype, and fit what can be fitted.
 
+    Where nobody measured the dtype, another one stands in: multiples of ideal time carry over,
+    and ideal time is that of the dtype that is asked for.
+
     Args:
         profile: Measurements and constants.
         device: Facts of the device.
         dtype: Of the arithmetic.
     """
-    operators = _rows_of(profile.operators, device.name, dtype, modes=(EAGER,))
-    models = _rows_of(profile.models, device.name, dtype, modes=(EAGER, SERVED))
+    for measured in (dtype, *(each for each in _STAND_INS if each != dtype)):
+        settings = tuple(_settings(profile, device, measured, dtype))
+        if settings:
+            return DeviceKnowledge(
+                device=device, dtype=dtype, measured_dtype=measured, settings=settings
+            )
+    return DeviceKnowledge(device=device, dtype=dtype, measured_dtype=dtype, settings=())
+
+
+def _settings(profile: Profile, device: Device, measured: str, dtype: str) -> list[Setting]:
+    """What was measured in one dtype, as predictors of another, or of the same."""
+    operators = _rows_of(profile.operators, device.name, measured, modes=(EAGER,))
+    models = _rows_of(profile.models, device.name, measured, modes=(EAGER, SERVED))
     decompositions = decompositions_of(profile.table("decompositions")) if models.num_rows else {}
     constants = profile.constants(FAMILY)
-    pooled = transferred(constants, device, dtype)
+    pooled = transferred(constants, device, measured)
     own: dict[tuple[int, float], Constants] = {}
     for each in constants:
-        if each.device == device.name and each.dtype == dtype:
+        if each.device == device.name and each.dtype == measured:
             place = (each.threads, each.share)
             # In want of calls one by one, another mode is nearer than another device.
             if each.mode == EAGER or place not in own:
                 own[place] = each
-    measured = {
+    places = {
         (int(threads), float(share))
         for table in (operators, models)
         for threads, share in zip(floats(table, "threads"), floats(table, "share"), strict=True)
@@ -83,21 +102,18 @@ def device_knowledge(profile: Profile, device: Device, dtype: str) -> DeviceKnow
     settings = [
         _setting(
             _at(operators, *each),
-            _Runs.of(_at(models, *each), decompositions, dtype),
+            _Runs.of(_at(models, *each), decompositions, measured),
             device=device,
+            measured=measured,
             dtype=dtype,
             threads=each[0],
             share=each[1],
             shipped=own.get(each),
             pooled=pooled,
         )
-        for each in sorted(measured | set(own) | assumed)
+        for each in sorted(places | set(own) | assumed)
     ]
-    return DeviceKnowledge(
-        device=device,
-        dtype=dtype,
-        settings=tuple(each for each in settings if each.knows_something),
-    )
+    return [each for each in settings if each.knows_something]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +158,7 @@ def _setting(
     runs: _Runs,
     *,
     device: Device,
+    measured: str,
     dtype: str,
     threads: int,
     share: float,
@@ -156,7 +173,7 @@ def _setting(
             runs.seconds,
             groups=runs.model,
             device=device,
-            dtype=dtype,
+            dtype=measured,
             mode=EAGER,
             source=runs.source,
             ridge_towards=shipped or pooled,
@@ -164,34 +181,39 @@ def _setting(
             share=share,
         )
     shapes = (
-        NearestShapes.from_rows(operators, device, dtype=dtype, share=share)
+        NearestShapes.from_rows(operators, device, dtype=measured, share=share)
         if operators.num_rows
         else None
     )
-    bare = Setting(
+    setting = Setting(
         threads=threads,
         share=share,
         shapes=shapes,
         composition=None,
-        family=None if family is None else FamilyModel(family, device),
-        transferred=None if pooled is None else FamilyModel(pooled, device),
+        family=_model(family, device, dtype),
+        transferred=_model(pooled, device, dtype),
     )
     if shapes is None or not runs.calls:
-        return bare
-    sums = [bare.operator_sum(shapes, each) for each in runs.calls]
+        return setting
+    sums = [setting.operator_sum(shapes, each) for each in runs.calls]
     composition = fit_composition(
         np.array([seconds for seconds, _ in sums]),
         np.array([n_calls for _, n_calls in sums]),
         runs.seconds,
         model=runs.model.astype(np.float64),
         device=device.name,
-        dtype=dtype,
+        dtype=measured,
         mode=EAGER,
         threads=threads,
         share=share,
         source=runs.source,
     )
-    return replace(bare, composition=composition)
+    moved = shapes if dtype == measured else shapes.moved_to(device, dtype=dtype)
+    return replace(setting, shapes=moved, composition=composition)
+
+
+def _model(constants: Constants | None, device: Device, dtype: str) -> FamilyModel | None:
+    return None if constants is None else FamilyModel(replace(constants, dtype=dtype), device)
 
 
 def _rows_of(table: pa.Table, device: str, dtype: str, *, modes: Sequence[str]) -> pa.Table:

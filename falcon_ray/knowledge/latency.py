@@ -7,6 +7,7 @@ by this one's facts. The module brings them together and bridges settings that n
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +26,8 @@ _DOUBLED_THREADS_SD = 0.2
 """Per doubling beyond the numbers of threads that were measured."""
 _ASSUMED_SPEED_UP = 0.6
 """Of log time per doubling of threads, where one number of threads was measured."""
+_OTHER_DTYPE_SD = 0.35
+"""Where another dtype stands in for one that nobody measured."""
 _HALVED_SHARE_SD = 0.2
 """Per halving of a GPU's share: nobody has published how time grows."""
 
@@ -109,9 +112,14 @@ class DeviceLatency:
             UnknownDeviceError: Neither measurements nor constants say anything about it.
         """
         self.check_known()
-        if self.device.kind is DeviceKind.CPU:
-            return self._at_threads(calls, threads)
-        return self._at_share(calls, share)
+        on_cpu = self.device.kind is DeviceKind.CPU
+        found = self._at_threads(calls, threads) if on_cpu else self._at_share(calls, share)
+        dtype, measured = self._knowledge.dtype, self._knowledge.measured_dtype
+        if dtype == measured:
+            return found
+        warning = f"nobody measured {self.device.name} in {dtype}; {measured} stands in"
+        wider = scaled(found, log_factor=0.0, extra_sd=_OTHER_DTYPE_SD)
+        return replace(wider, warnings=(*wider.warnings, warning))
 
     @property
     def measured_settings(self) -> FloatArray:

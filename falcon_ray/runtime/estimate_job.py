@@ -15,6 +15,7 @@ from falcon_ray.errors import InputError, UnknownDeviceError
 from falcon_ray.knowledge.latency import Latencies
 from falcon_ray.knowledge.operators import Decomposition, Family
 from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
+from falcon_ray.knowledge.profile import Profile
 from falcon_ray.profiling.device_facts import cpu_identity
 from falcon_ray.report.estimate import Estimate, Expected, ExpectedConfiguration
 from falcon_ray.runtime.decompose import decompose_model
@@ -65,16 +66,20 @@ class Compared:
         return self.space.candidates[index].text("gpu_type", self.host.device)
 
 
-def estimate(request: EstimateRequest) -> Estimate:
+def estimate(request: EstimateRequest, packaged: Profile | None = None) -> Estimate:
     """What is expected of a model on every configuration, without a trial.
+
+    Args:
+        request: What to estimate.
+        packaged: Knowledge in place of what comes with falcon_ray.
 
     Raises:
         InputError: The model cannot be traced, or nothing is known about any device.
     """
+    profile = known_profile(request.store, packaged)
     if request.model.endswith(CONFIG_SUFFIX):
-        return estimate_llm(request)
+        return estimate_llm(request, profile)
     decomposition = decompose_model(_reference(request), name=request.model)
-    profile = known_profile(request.store)
     latencies = Latencies(profile, Catalogue.packaged())
     objective = Objective(request.slo)
     places, unknown = _known_places(request, latencies)

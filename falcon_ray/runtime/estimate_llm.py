@@ -16,6 +16,7 @@ from falcon_ray.knowledge.device import Device
 from falcon_ray.knowledge.llm import LlmPrediction, LlmPredictor, llm_gpus
 from falcon_ray.knowledge.llm_architecture import LlmArchitecture
 from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
+from falcon_ray.knowledge.profile import Profile
 from falcon_ray.report.estimate import (
     Estimate,
     Expected,
@@ -24,7 +25,7 @@ from falcon_ray.report.estimate import (
     OperatorPart,
 )
 from falcon_ray.runtime.estimate_request import EstimateRequest
-from falcon_ray.runtime.known_profile import describe_sources, known_profile
+from falcon_ray.runtime.known_profile import describe_sources
 from falcon_ray.runtime.ray_session import GIB
 from falcon_ray.runtime.search_setup import search_space
 from falcon_ray.space.catalogue import Catalogue, InstanceStatus
@@ -37,17 +38,20 @@ _CONCURRENCIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LIKELY = 0.5
 
 
-def estimate_llm(request: EstimateRequest) -> Estimate:
+def estimate_llm(request: EstimateRequest, profile: Profile) -> Estimate:
     """What is expected of serving a language model, without a trial.
 
     A latency budget bounds the expected time of a whole answer.
+
+    Args:
+        request: Its `model` is the path of the file.
+        profile: What is known about serving language models.
 
     Raises:
         InputError: The file describes no model that is understood, or nothing is known about
             serving language models.
     """
     architecture = LlmArchitecture.from_file(Path(request.model))
-    profile = known_profile(request.store)
     constants = profile.constants()
     predictor = LlmPredictor(constants)
     catalogue = Catalogue.packaged()

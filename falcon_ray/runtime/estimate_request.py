@@ -1,9 +1,11 @@
 """What a user may ask of an estimate: fields are keywords, flags and YAML keys alike."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from falcon_ray.errors import InputError
+from falcon_ray.space.catalogue import did_you_mean
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.objective import Slo
 
@@ -64,3 +66,18 @@ class EstimateRequest:
         return Slo(
             latency_budget_ms=self.latency_budget_ms, latency_percentile=self.latency_percentile
         )
+
+
+def request_of(values: Mapping[str, Any]) -> EstimateRequest:
+    """A request from values by name; a value of None takes the default.
+
+    Raises:
+        InputError: A name is unknown (the nearest known one is said), or a value is wrong.
+    """
+    known = [each.name for each in fields(EstimateRequest)]
+    for name in values:
+        if name not in known:
+            raise InputError(
+                f"unknown option {name!r}{did_you_mean(name, known)}; known are {', '.join(known)}"
+            )
+    return EstimateRequest(**{name: each for name, each in values.items() if each is not None})

@@ -4,19 +4,20 @@ from falcon_ray.knowledge.profile import Profile
 from falcon_ray.knowledge.profile_files import default_location, packaged_profile, read_profile
 
 
-def known_profile(store: str | None) -> Profile:
+def known_profile(store: str | None, packaged: Profile | None = None) -> Profile:
     """The packaged profile with the user's own on top.
 
     Args:
         store: Where the user's own is; None takes the default location, where there may be none.
+        packaged: In place of what comes with falcon_ray.
 
     Raises:
         InputError: The location that was named holds no profile, or one that cannot be read.
     """
-    packaged = packaged_profile()
+    shipped = packaged_profile() if packaged is None else packaged
     if store is None:
-        return packaged.merged(read_profile(default_location(), missing_ok=True))
-    return packaged.merged(read_profile(store))
+        return shipped.merged(read_profile(default_location(), missing_ok=True))
+    return shipped.merged(read_profile(store))
 
 
 def describe_sources(profile: Profile) -> tuple[str, ...]:

@@ -8,7 +8,15 @@ from falcon_ray.knowledge.latency import Latencies
 from falcon_ray.knowledge.profile import Profile
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
-from tests.unit.knowledge.known import CPU, RESIDUAL_SD, constants, one_layer, one_layer_s, profile
+from tests.unit.knowledge.known import (
+    CPU,
+    LAUNCH_S,
+    RESIDUAL_SD,
+    constants,
+    one_layer,
+    one_layer_s,
+    profile,
+)
 
 CATALOGUE = Catalogue.packaged()
 BATCHES = np.array([1.0, 8.0])
@@ -82,7 +90,13 @@ def test_without_facts_or_constants_nothing_is_predicted(
     assert "falcon-ray profile" in str(caught.value)
 
 
-def test_operators_that_no_constant_covers_are_named() -> None:
-    predictor = Latencies(profile(constants(threads=1)), CATALOGUE).on(CPU.name, "float32")
-    renamed = one_layer().calls(BATCHES)
-    assert predictor.predict(renamed, threads=1).warnings == ()
+def test_another_dtype_stands_in_for_one_that_nobody_measured() -> None:
+    calls = one_layer().calls(BATCHES, dtype="bfloat16")
+    latencies = Latencies(profile(constants(threads=1)), CATALOGUE)
+    found = latencies.on(CPU.name, "bfloat16").predict(calls, threads=1)
+    # Half of the bytes, and the float32 rate: this CPU has no other.
+    traffic_s = (4e6 + 8e3 * BATCHES) / 2 / CPU.bandwidth_bytes_per_s
+    expected = 2 * 2e6 * BATCHES / CPU.peak("float32") + 2 * traffic_s + LAUNCH_S
+    assert np.exp(found.log_seconds) == pytest.approx(expected)
+    assert (found.sd > RESIDUAL_SD).all()
+    assert found.warnings == ("nobody measured known cpu in bfloat16; float32 stands in",)
