@@ -104,14 +104,15 @@ class ResourceCurve:
         axis = f"{word} {self.values[0]:g}-{self.values[-1]:g}"
         if self.shape is Shape.PLANE:
             return f"{axis}: plane, no effect"
-        return f"{axis}: {self.shape.value}, {self._course()}; good {self._good_words()}"
+        return f"{axis}: {self.shape.value}, {self._course()}; good {self.describe_good()}"
 
     def _course(self) -> str:
         if self.direction is not Direction.FLAT:
             return self.direction.value
         return "peaks in between" if self.shape is Shape.CONCAVE else "no trend"
 
-    def _good_words(self) -> str:
+    def describe_good(self) -> str:
+        """The good interval in words, e.g. "from 16"."""
         low, high = self.good.low, self.good.high
         if all(value.is_integer() for value in self.values):
             low, high = np.ceil(low), np.floor(high)

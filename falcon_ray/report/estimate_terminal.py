@@ -11,7 +11,8 @@ from rich.measure import Measurement as Width
 from rich.table import Table
 from rich.text import Text
 
-from falcon_ray.knowledge.curves import sparkline
+from falcon_ray.knowledge.curve_shape import Direction, Shape
+from falcon_ray.knowledge.curves import ResourceCurve, sparkline
 from falcon_ray.report.estimate import (
     INTERVAL_PERCENT,
     Estimate,
@@ -21,6 +22,8 @@ from falcon_ray.report.estimate import (
 )
 
 _N_OPERATORS = 12
+_LEAST_SHOWN_SHARE = 5e-4
+_ARROWS = {Direction.RISING: "↑", Direction.FALLING: "↓", Direction.FLAT: "↕"}
 _HEADERS = {
     "service_time_ms": "batch\nms",
     "saturation_rps": "requests\n/s",
@@ -111,16 +114,14 @@ def _shown_dimensions(rows: Sequence[ExpectedConfiguration]) -> list[str]:
 
 
 def _operators(part: OperatorPart) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("operator")
     table.add_column("of", overflow="fold")
     table.add_column("calls", justify="right")
     table.add_column("time", justify="right")
-    table.add_column("throughput per dollar", overflow="fold")
+    table.add_column(_curve_header(part), no_wrap=True)
     for each in part.operators[:_N_OPERATORS]:
-        curves = "\n".join(
-            f"{sparkline(curve.throughput)} {curve.describe()}" for curve in each.curves
-        )
+        curves = "\n".join(_curve(curve, alone=len(each.curves) == 1) for curve in each.curves)
         cells = (each.name, each.detail, str(each.calls), f"{each.share:.1%}", curves)
         table.add_row(*(Text(cell) for cell in cells))
     hidden = part.operators[_N_OPERATORS:]
@@ -129,8 +130,23 @@ def _operators(part: OperatorPart) -> Table:
         table.add_row(Text(f"{len(hidden)} more key operators"), "", "", f"{share:.1%}", "")
     if part.n_others:
         table.add_row(Text(f"{part.n_others} others"), "", "", f"{part.others_share:.1%}", "")
-    table.add_row(Text("host and launches"), "", "", f"{part.host_share:.1%}", "")
+    if part.host_share > _LEAST_SHOWN_SHARE:
+        table.add_row(Text("host, between the calls"), "", "", f"{part.host_share:.1%}", "")
     return table
+
+
+def _curve_header(part: OperatorPart) -> str:
+    curves = part.operators[0].curves
+    over = curves[0].describe().partition(":")[0] if len(curves) == 1 else "resources"
+    return f"throughput per dollar\nover {over}; good"
+
+
+def _curve(curve: ResourceCurve, *, alone: bool) -> str:
+    """A curve in few signs, e.g. "▂▄▆██ concave ↑ from 16"."""
+    words = [sparkline(curve.throughput), curve.shape.value]
+    if curve.shape is not Shape.PLANE:
+        words += [_ARROWS[curve.direction], curve.describe_good()]
+    return " ".join(words if alone else [f"{curve.resource.partition('_')[0]}:", *words])
 
 
 def _print_list(console: Console, title: str, lines: Sequence[str]) -> None:
