@@ -26,6 +26,7 @@ POOLED = (
     "step_s",
     "request_s",
     "prefill_linear",
+    "prefill_experts",
     "prefill_attention",
     "prefill_exchange",
     "prefill_move",
@@ -36,15 +37,17 @@ POOLED = (
     "first_token_s",
     "reserve_bytes",
     "sharpness",
+    "spread",
 )
 """Constants that all engines share: multiples of ideal time, seconds where a name ends so.
 
 `four_bit` multiplies the reading of such weights; `interference` is the share of a prefill that
 holds up others; `burst` the share of the prefills of all that a prompt waits for; `reserve_bytes`
-is what the engine keeps of a GPU's memory; `sharpness` how abruptly memory becomes the limit.
+is what the engine keeps of a GPU's memory; `sharpness` how abruptly memory becomes the limit;
+`spread` how many tokens that choose their experts by themselves every further request is worth.
 """
 
-ENGINE = ("overhead", "interference", "step", "first_token_s", "reserve_bytes")
+ENGINE = ("overhead", "interference", "burst", "step", "first_token_s", "reserve_bytes")
 """Factors of one engine: on kernels, waits and host work; on the constants of the same names; on a
 whole decode step."""
 
@@ -96,6 +99,7 @@ def llm_times(
     running = _soft_minimum(concurrency, limit, pool["sharpness"])
     prefill = (
         pool["prefill_linear"] * terms.prefill_linear_s
+        + pool["prefill_experts"] * terms.prefill_experts_s
         + pool["prefill_attention"] * terms.prefill_attention_s
         + pool["prefill_exchange"] * terms.prefill_exchange_s
         + pool["prefill_move"] * terms.prefill_move_s
@@ -104,7 +108,7 @@ def llm_times(
     prompt = (
         pool["first_token_s"] * factor["first_token_s"]
         + pool["prefill_load"] * terms.load_s
-        + prefill * (1 + pool["burst"] * others)
+        + prefill * (1 + pool["burst"] * factor["burst"] * others)
     )
     # While one answer is written, every other request is prefilled once.
     held_up = pool["interference"] * factor["interference"] * prefill / osl
@@ -142,7 +146,8 @@ def _decode_step(
     """What one step for `decoding` requests takes, in parts that add up; all of shape (n,)."""
     on_rank = decoding / terms.ranks
     narrow = np.where(terms.four_bit > 0, pool["four_bit"], 1.0)
-    touched = 1 - terms.missed**decoding  # expected share of distinct experts
+    # Expected share of distinct experts; requests that resemble each other count less than one.
+    touched = 1 - terms.missed ** (1 + pool["spread"] * (decoding - 1))
     matrices = _roofline(
         {
             "weights": pool["weights"] * narrow * terms.weights_s,

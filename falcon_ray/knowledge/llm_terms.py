@@ -48,7 +48,8 @@ class LlmTerms:
         kernels: Launched in one step.
         all_reduces: Waited for in one step.
         four_bit: 1 where weights have four bits, else 0.
-        prefill_linear_s: Multiplying one prompt by weights.
+        prefill_linear_s: Multiplying one prompt by weights, but for routed experts.
+        prefill_experts_s: Multiplying one prompt by the experts that its tokens are sent to.
         prefill_attention_s: Attention of one prompt to itself.
         prefill_exchange_s: Moving one prompt's activations between GPUs.
         prefill_move_s: Reading and writing one prompt's activations around the matrices.
@@ -70,6 +71,7 @@ class LlmTerms:
     all_reduces: FloatArray
     four_bit: FloatArray
     prefill_linear_s: FloatArray
+    prefill_experts_s: FloatArray
     prefill_attention_s: FloatArray
     prefill_exchange_s: FloatArray
     prefill_move_s: FloatArray
@@ -92,7 +94,7 @@ def llm_terms(architecture: LlmArchitecture, deployments: LlmDeployments) -> Llm
     ]
     weight_bytes = np.array([_WEIGHT_BYTES[each] for each in stored])[rows.precision]
     attention_bytes = np.array([_WEIGHT_BYTES[each] for each in attending])[rows.precision]
-    cache_bytes = np.minimum(_HALF_BYTES, np.ceil(attention_bytes))  # at least 8 bits
+    cache_bytes = _cache_bytes(rows, stored)
     rate = _rates(rows, stored)
     attention_rate = _rates(rows, attending)
     half_rate = _rates(rows, [Precision.BF16] * len(stored))
@@ -128,7 +130,9 @@ def llm_terms(architecture: LlmArchitecture, deployments: LlmDeployments) -> Llm
         kernels=np.full_like(n, _kernels(model)),
         all_reduces=np.where(n > 1, 2.0 * layers, 0.0),
         four_bit=np.array([float(each is Precision.FP4) for each in stored])[rows.precision],
-        prefill_linear_s=rows.isl * (2 * attention / parts / attention_rate + token_flops / rate),
+        prefill_linear_s=rows.isl
+        * (2 * attention / parts / attention_rate + 2 * (dense + shared) / n / rate),
+        prefill_experts_s=rows.isl * 2 * model.experts_per_token * routed / n / rate,
         prefill_attention_s=prompt_widths
         / parts
         * rows.isl
@@ -153,6 +157,23 @@ def _attended(model: LlmArchitecture, tokens: FloatArray) -> FloatArray:
     """Tokens attended to, summed over layers; sliding ones stop at their window."""
     full = model.n_layers - model.n_sliding_layers
     return full * tokens + model.n_sliding_layers * np.minimum(tokens, model.window or 1)
+
+
+def _cache_bytes(rows: LlmDeployments, stored: list[Precision]) -> FloatArray:
+    """Of one element, shape (n,): 8 bits where the GPU computes in the weights' precision.
+
+    Weight-only quantisation leaves everything else in 16 bits.
+    """
+    table = np.array(
+        [
+            [
+                1.0 if each is not Precision.BF16 and each in gpu.flops_per_s else _HALF_BYTES
+                for each in stored
+            ]
+            for gpu in rows.gpus
+        ]
+    )
+    return table[rows.gpu, rows.precision]
 
 
 def _rates(rows: LlmDeployments, precisions: list[Precision]) -> FloatArray:

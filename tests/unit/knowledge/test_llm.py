@@ -135,6 +135,47 @@ def test_prefills_of_the_others_hold_up_an_answer() -> None:
     )
 
 
+def test_an_engine_that_prefills_first_lets_prompts_wait() -> None:
+    rows = fitted({"burst": 0.5}, {"burst": 2.0})
+    found = predict({"backend": ["measured", "other"], "concurrency": [4, 4]}, rows)
+    prompt_ms = np.exp(predict().log_ttft_ms)
+    # Of three others: 0.5 x 2 of their prefills each, or 0.5 with an average engine.
+    assert np.exp(found.log_ttft_ms) == pytest.approx(prompt_ms * [1 + 1.0 * 3, 1 + 0.5 * 3])
+
+
+def test_requests_that_resemble_each_other_share_experts() -> None:
+    experts = LlmArchitecture.from_config(
+        {
+            "num_hidden_layers": 2,
+            "hidden_size": 4096,
+            "num_attention_heads": 32,
+            "vocab_size": 1000,
+            "num_experts": 4,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": 4096,
+        }
+    )
+    deployments = LlmDeployments.of_columns(
+        {
+            "gpu_type": "G",
+            "precision": "bf16",
+            "backend": "measured",
+            "n_gpus": 1,
+            "expert_parallel": 1,
+            "attention_dp": 0,
+            "concurrency": [1, 3],
+            "isl": 1,
+            "osl": 2000,
+        },
+        {"G": GPU},
+    )
+    own = LlmPredictor(fitted()).predict(experts, deployments).terms["experts"]
+    shared = LlmPredictor(fitted({"spread": 0.5})).predict(experts, deployments).terms["experts"]
+    assert own[0] == pytest.approx(shared[0])
+    # Three tokens miss (3/4)^3 of the experts; those that count as 1 + 0.5 x 2 miss (3/4)^2.
+    assert shared[1] / own[1] == pytest.approx((1 - 0.75**2) / (1 - 0.75**3), rel=0.01)
+
+
 def test_requests_without_room_for_their_cache_wait() -> None:
     found = predict({"concurrency": [10, 2000]})
     # (80 - 1 - 17.1) GB hold about 430 caches of 144 MB: the rest waits for more than an answer.

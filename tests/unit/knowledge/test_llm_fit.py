@@ -7,7 +7,8 @@ from falcon_ray.knowledge.constants import Constants
 from falcon_ray.knowledge.llm import LlmPredictor
 from falcon_ray.knowledge.llm_architecture import LlmArchitecture, Precision
 from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
-from falcon_ray.knowledge.llm_fit import CONFIGURATION_COLUMNS, fit_llm_constants
+from falcon_ray.knowledge.llm_fit import fit_llm_constants
+from falcon_ray.knowledge.llm_measured import CONFIGURATION_COLUMNS
 
 GPUS = {
     name: LlmGpu(

@@ -96,6 +96,20 @@ def test_the_cache_is_read_at_its_mean_length() -> None:
     assert terms(DENSE, {"precision": "fp8"}).cache_s * 1e12 == pytest.approx(2 * 8 * 110)
 
 
+def test_weight_only_quantisation_leaves_the_cache_in_16_bits() -> None:
+    # The GPU has no arithmetic of 4 bits.
+    found = terms(DENSE, {"precision": ["bf16", "fp4"]})
+    assert found.cache_s[0] == found.cache_s[1]
+
+
+def test_a_prefill_multiplies_each_token_by_the_experts_it_is_sent_to() -> None:
+    found = terms(EXPERTS, {"n_gpus": [1, 2]})
+    # 2 layers x 1 expert of 384 parameters x 2 operations x 100 tokens
+    assert found.prefill_experts_s * 1e15 == pytest.approx([2 * 384 * 2 * 100, 2 * 384 * 100])
+    assert found.prefill_linear_s * 1e15 == pytest.approx([2 * 192 * 2 * 100, 2 * 192 * 100])
+    assert terms(DENSE).prefill_experts_s == 0
+
+
 def test_the_cache_is_divided_by_heads_only_as_far_as_there_are_some() -> None:
     grouped = terms(DENSE, {"n_gpus": [1, 2, 4]}).cache_s
     assert grouped[0] / grouped == pytest.approx([1, 2, 2])  # two heads of keys
