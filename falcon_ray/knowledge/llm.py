@@ -15,7 +15,14 @@ from falcon_ray.knowledge.constants import ANY_DEVICE, Constants
 from falcon_ray.knowledge.device import Device
 from falcon_ray.knowledge.llm_architecture import LlmArchitecture
 from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
-from falcon_ray.knowledge.llm_model import ENGINE, POOLED, WAITING_SHARE, LlmTimes, llm_times
+from falcon_ray.knowledge.llm_model import (
+    ENGINE,
+    POOLED,
+    WAITING_SHARE,
+    LlmTimes,
+    llm_times,
+    scaled_reserve,
+)
 from falcon_ray.knowledge.llm_terms import llm_terms
 from falcon_ray.knowledge.memory import probability_of_fitting
 from falcon_ray.space.configuration import FloatArray
@@ -103,7 +110,9 @@ class LlmPredictor:
             pooled=self._pooled,
             engine=factors,
         )
-        reserve = np.exp(self._pooled["reserve_bytes"] + factors["reserve_bytes"])
+        reserve = scaled_reserve(
+            terms, np.exp(self._pooled["reserve_bytes"] + factors["reserve_bytes"])
+        )
         fixed = terms.weight_bytes + reserve
         needed = fixed + rows.concurrency * terms.cache_bytes / terms.ranks
         least = fixed + terms.cache_bytes
@@ -123,17 +132,16 @@ class LlmPredictor:
         )
 
     def _warnings(self, rows: LlmDeployments) -> tuple[str, ...]:
-        engines = [
-            f"nobody measured the engine {each}; it is taken for an average one"
-            for each in rows.backends
-            if each not in self._engines
-        ]
-        gpus = [
-            f"nobody served a language model on {gpu.name}; error bars are wider there"
-            for gpu in rows.gpus
-            if gpu.name not in self._seen
-        ]
-        return (*engines, *gpus)
+        engines = [each for each in rows.backends if each not in self._engines]
+        gpus = [gpu.name for gpu in rows.gpus if gpu.name not in self._seen]
+        found: list[str] = []
+        if engines:
+            found.append(f"nobody measured the engine {', '.join(engines)}; an average one stands in")
+        if gpus:
+            found.append(
+                f"nobody served a language model on {', '.join(gpus)}; error bars are wider there"
+            )
+        return tuple(found)
 
     def _sds(self, rows: LlmDeployments, times: LlmTimes) -> dict[str, FloatArray]:
         """Error bars by metric, shape (n,).

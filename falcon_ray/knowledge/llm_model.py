@@ -50,6 +50,8 @@ is what the engine keeps of a GPU's memory; `sharpness` how abruptly memory beco
 ENGINE = ("overhead", "interference", "burst", "step", "first_token_s", "reserve_bytes")
 """Factors of one engine: on kernels, waits and host work; on the constants of the same names; on a
 whole decode step."""
+_SMALLEST_MEASURED_BYTES = 80e9
+"""Memory of the smallest GPU that the constants were fitted to."""
 
 WAITING_SHARE = 0.8
 """Of the requests that memory holds: from there on some may wait, and latencies are less sure."""
@@ -194,10 +196,18 @@ def _total(parts: Mapping[str, FloatArray]) -> FloatArray:
     return total
 
 
+def scaled_reserve(terms: LlmTerms, reserve_bytes: FloatArray) -> FloatArray:
+    """What an engine keeps for itself on each GPU, shape (n,).
+
+    It was measured on GPUs of 80 GB and more; engines keep a share of smaller ones.
+    """
+    return reserve_bytes * np.minimum(terms.memory_bytes / _SMALLEST_MEASURED_BYTES, 1.0)
+
+
 def _cache_limit(terms: LlmTerms, reserve_bytes: FloatArray) -> FloatArray:
     """How many requests find room for their cache, shape (n,); positive even where none does."""
     soft = 0.01 * terms.memory_bytes
-    free = terms.memory_bytes - reserve_bytes - terms.weight_bytes
+    free = terms.memory_bytes - scaled_reserve(terms, reserve_bytes) - terms.weight_bytes
     return soft * np.logaddexp(0.0, free / soft) * terms.ranks / terms.cache_bytes
 
 

@@ -199,7 +199,7 @@ def test_an_engine_scales_its_overhead_only() -> None:
     found = predict({"backend": ["measured", "other"]}, rows)
     assert found.terms["kernels"][0] == pytest.approx(2 * found.terms["kernels"][1])
     assert found.terms["weights"][0] == pytest.approx(found.terms["weights"][1])
-    assert found.warnings == ("nobody measured the engine other; it is taken for an average one",)
+    assert found.warnings == ("nobody measured the engine other; an average one stands in",)
 
 
 def test_error_bars_are_wider_on_a_gpu_that_nobody_measured() -> None:
