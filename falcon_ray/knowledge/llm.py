@@ -136,7 +136,8 @@ class LlmPredictor:
         gpus = [gpu.name for gpu in rows.gpus if gpu.name not in self._seen]
         found: list[str] = []
         if engines:
-            found.append(f"nobody measured the engine {', '.join(engines)}; an average one stands in")
+            names = ", ".join(engines)
+            found.append(f"nobody measured the engine {names}; an average one stands in")
         if gpus:
             found.append(
                 f"nobody served a language model on {', '.join(gpus)}; error bars are wider there"
