@@ -5,6 +5,7 @@ import sys
 import click
 
 from falcon_ray.cli.estimate import estimate
+from falcon_ray.cli.profile import profile
 from falcon_ray.cli.search import export, report, search
 from falcon_ray.cli.store import store
 from falcon_ray.errors import FalconRayError
@@ -16,7 +17,7 @@ def commands() -> None:
     """Find the serving configuration that buys the most requests per dollar."""
 
 
-for command in (estimate, search, report, export, store):
+for command in (estimate, search, report, export, profile, store):
     commands.add_command(command)
 
 

@@ -53,11 +53,11 @@ def explain(error: Exception, *, model: str, inputs: Sequence[Tensor]) -> InputE
     ):
         return InputError(
             f"{model} calls an operator{at} that torch cannot trace without running it "
-            f"({message}); falcon-ray profile {model} measures it by running"
+            f"({message}); falcon-ray profile --model {model} measures it by running"
         )
     return InputError(
         f"{model} fails on its example input ({', '.join(map(_describe, inputs))}){at}: {message}; "
-        f"correct either, or, if it runs for real, falcon-ray profile {model} measures it"
+        f"correct either, or, if it runs for real, falcon-ray profile --model {model} measures it"
     )
 
 

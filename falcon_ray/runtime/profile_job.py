@@ -1,0 +1,221 @@
+"""Measuring every distinct device of a Ray cluster, in parallel, into one profile.
+
+What the tasks measure is stored block by block as it comes: what was stored is not measured again.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from falcon_ray.errors import ClusterError, FalconRayError, SearchInterruptedError
+from falcon_ray.knowledge.device import DeviceKind
+from falcon_ray.knowledge.operators import Decomposition, Family
+from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.profile_files import (
+    append_part,
+    check_writable,
+    default_location,
+    read_profile,
+    resolved_location,
+)
+from falcon_ray.knowledge.profile_tables import device_row
+from falcon_ray.knowledge.schemas import TABLES
+from falcon_ray.profiling.device_profile import Block
+from falcon_ray.profiling.shape_design import FAMILIES
+from falcon_ray.profiling.trace import trace
+from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS
+from falcon_ray.runtime.profile_request import (
+    ProfileDisplay,
+    ProfileRequest,
+    ProfileResult,
+    SilentProfileDisplay,
+)
+from falcon_ray.runtime.profile_site import (
+    Site,
+    SitePlan,
+    Start,
+    on_node,
+    site_profile,
+    sites_of_cluster,
+)
+from falcon_ray.runtime.ray_session import ray_session
+from falcon_ray.runtime.references import Reference, parse_reference
+from falcon_ray.runtime.torch_model import (
+    ModelReference,
+    build_model,
+    check_model,
+    example_inputs,
+)
+
+_POLL_S = 1.0
+_BUSY_CORES = 0.3
+
+
+def profile(request: ProfileRequest, display: ProfileDisplay | None = None) -> ProfileResult:
+    """Measure every distinct device of a cluster and store what comes, block by block.
+
+    Args:
+        request: What to measure.
+        display: Told about progress.
+
+    Raises:
+        InputError: Something given cannot work, or the profile cannot be written; then nothing
+            was measured.
+        ClusterError: Ray is out of reach, or breaks.
+        SearchInterruptedError: Stopped by Ctrl-C; what was stored stays, and the message holds
+            the command that goes on.
+    """
+    shown = display or SilentProfileDisplay()
+    location = resolved_location(request.location or default_location())
+    check_writable(location)
+    known = read_profile(location, missing_ok=True)
+    models = _models(request, directory=Path.cwd())
+    families = tuple(Family(each) for each in request.families)
+    if not request.models and not families:
+        families = FAMILIES
+    result = ProfileResult(location)
+    try:
+        with ray_session(request.address):
+            sites = sites_of_cluster()
+            for site, item in _measured(sites, _plan(request, models, families, known), shown):
+                _store(location, site, item, result, shown)
+    except KeyboardInterrupt:
+        raise SearchInterruptedError(
+            f"interrupted after {result.n_operators} operators and {result.n_models} models, which "
+            f"are in {location}; go on with: {request.command}"
+        ) from None
+    except RayError as error:
+        raise ClusterError(
+            f"Ray failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}; what was "
+            f"measured is in {location}; mend that, then go on with: {request.command}"
+        ) from error
+    finally:
+        shown.close()
+    return result
+
+
+def _models(request: ProfileRequest, *, directory: Path) -> tuple[tuple[str, Reference], ...]:
+    """Names and references; a user's own models are run once, so that faults show at once."""
+    if not request.models and not request.families:
+        return tuple((name, Reference(each.factory)) for name, each in REFERENCE_MODELS.items())
+    models = tuple((name, parse_reference(name, directory=directory)) for name in request.models)
+    for name, reference in models:
+        if name not in REFERENCE_MODELS:
+            check_model(ModelReference(reference))
+    return models
+
+
+def _reference_decompositions() -> list[Decomposition]:
+    found: list[Decomposition] = []
+    for name, each in REFERENCE_MODELS.items():
+        reference = ModelReference(Reference(each.factory))
+        found.append(
+            trace(
+                lambda reference=reference: build_model(reference),
+                lambda size, reference=reference: example_inputs(reference, size).tensors,
+                model=name,
+            )
+        )
+    return found
+
+
+def _plan(
+    request: ProfileRequest,
+    models: tuple[tuple[str, Reference], ...],
+    families: tuple[Family, ...],
+    known: Profile,
+) -> SitePlan:
+    columns = [
+        "dtype",
+        "device",
+        "threads",
+        "share",
+        "mode",
+        "environment",
+        "latency_us",
+        "relative_sd",
+    ]
+    return SitePlan(
+        request=request,
+        models=models,
+        families=families,
+        decompositions=_reference_decompositions() if families else [],
+        operators=known.operators.select(["op", "family", "dims", *columns]).to_pylist(),
+        model_rows=known.models.select(["model", "batch_size", *columns]).to_pylist(),
+        devices=known.devices(),
+    )
+
+
+def _measured(
+    sites: Sequence[Site], plan: SitePlan, display: ProfileDisplay
+) -> Iterator[tuple[Site, Start | Block]]:
+    """What the tasks of all sites yield, as it comes."""
+    shared: Any = ray.put(plan)
+    running: dict[Any, Site] = {}
+    for site in sites:
+        display.note(f"measuring {site.name}")
+        task = site_profile.options(
+            num_cpus=site.cpus,
+            num_gpus=1 if site.gpu_type else 0,
+            scheduling_strategy=on_node(site.node_id),
+        )
+        running[task.remote(site, shared)] = site
+    try:
+        while running:
+            ready, _ = ray.wait(list(running), timeout=_POLL_S)
+            for generator in ready:
+                stream: Any = generator
+                try:
+                    item: Any = ray.get(next(stream))
+                    yield running[generator], item
+                except StopIteration:
+                    del running[generator]
+                except RayTaskError as error:
+                    if isinstance(error.cause, FalconRayError):
+                        raise error.cause from None
+                    raise
+    finally:
+        for generator in running:
+            ray.cancel(generator, force=True)
+
+
+def _store(
+    location: str,
+    site: Site,
+    item: Start | Block,
+    result: ProfileResult,
+    display: ProfileDisplay,
+) -> None:
+    if isinstance(item, Start):
+        result.devices.append(item.device.name)
+        if item.busy_cores > _BUSY_CORES:
+            display.note(
+                f"other processes keep {item.busy_cores:.1f} CPU cores busy on the node of "
+                f"{item.device.name}: times with several threads will be too long; measure again "
+                "once it is quiet"
+            )
+        rows: dict[str, list[dict[str, Any]]] = {
+            "environments": [{"environment": item.environment.key, "facts": item.environment.text}]
+        }
+        if item.device.kind is DeviceKind.CPU:
+            rows["devices"] = [device_row(item.device)]
+    else:
+        rows = {"operators": list(item.operators), "models": list(item.models)}
+        display.progress(site.name, doing=item.doing, n_done=item.n_done, n_total=item.n_total)
+        for text in item.skipped:
+            display.note(f"skipped {text}")
+    tables = {
+        name: pa.Table.from_pylist(some, schema=TABLES[name]) for name, some in rows.items() if some
+    }
+    if tables:
+        append_part(location, tables)
+    if isinstance(item, Block):
+        result.n_operators += len(item.operators)
+        result.n_models += len(item.models)
+        result.skipped += item.skipped
+        if item.is_last:
+            result.n_left += item.n_total - item.n_done
