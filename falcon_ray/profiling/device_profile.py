@@ -243,7 +243,7 @@ class _Run:
         self, model: ModelToRun, module: nn.Module, dtype: str, setting: Setting, sizes: list[int]
     ) -> Iterator[None]:
         for i, size in enumerate(sizes):
-            self._doing = f"{model.name} at batch {size}, {dtype}, {setting}"
+            self._doing = f"{model.name.partition('#')[0]} at batch {size}, {dtype}, {setting}"
             try:
                 call = self._forward(model, module, dtype, size)
                 timings = self._timer.time([call], MODEL_PLAN)

@@ -8,12 +8,16 @@ from falcon_ray.runtime.references import load_reference
 from falcon_ray.runtime.torch_model import ModelReference, example_inputs
 
 
-def decompose_model(reference: ModelReference, *, name: str) -> Decomposition:
+def decompose_model(
+    reference: ModelReference, *, name: str, by_running: bool = False
+) -> Decomposition:
     """Decompose the model that a reference names, without weights and without running it.
 
     Args:
         reference: Factory and example inputs.
         name: What the user called it.
+        by_running: Whether to run it for real instead, as models need whose control flow
+            depends on values.
 
     Raises:
         InputError: It does not resolve, or cannot be traced.
@@ -27,4 +31,4 @@ def decompose_model(reference: ModelReference, *, name: str) -> Decomposition:
             return named
         return made.tensors
 
-    return trace(factory, inputs, model=name)
+    return trace(factory, inputs, model=name, by_running=by_running)

@@ -3,7 +3,7 @@
 What the tasks measure is stored block by block as it comes: what was stored is not measured again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from falcon_ray.errors import ClusterError, FalconRayError, SearchInterruptedError
+from falcon_ray.errors import ClusterError, FalconRayError, InputError, SearchInterruptedError
+from falcon_ray.knowledge.decompositions import decomposition_rows, model_key
 from falcon_ray.knowledge.device import DeviceKind
 from falcon_ray.knowledge.operators import Decomposition, Family
 from falcon_ray.knowledge.profile import Profile
@@ -26,8 +27,8 @@ from falcon_ray.knowledge.profile_tables import device_row
 from falcon_ray.knowledge.schemas import TABLES
 from falcon_ray.profiling.device_profile import Block
 from falcon_ray.profiling.shape_design import FAMILIES
-from falcon_ray.profiling.trace import trace
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS
+from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.profile_request import (
     ProfileDisplay,
     ProfileRequest,
@@ -46,12 +47,11 @@ from falcon_ray.runtime.ray_session import ray_session
 from falcon_ray.runtime.references import Reference, parse_reference
 from falcon_ray.runtime.torch_model import (
     ModelReference,
-    build_model,
     check_model,
-    example_inputs,
 )
 
 _POLL_S = 1.0
+_REFERENCES = tuple((name, Reference(each.factory)) for name, each in REFERENCE_MODELS.items())
 _BUSY_CORES = 0.3
 
 
@@ -78,10 +78,15 @@ def profile(request: ProfileRequest, display: ProfileDisplay | None = None) -> P
     if not request.models and not families:
         families = FAMILIES
     result = ProfileResult(location)
+    # Shapes are chosen near to those of the reference models, whichever models are run.
+    near = _REFERENCES if families else ()
+    decompositions = _decompositions(dict((*near, *models)).items(), shown)
+    plan = _plan(request, models, families, known, decompositions)
     try:
         with ray_session(request.address):
             sites = sites_of_cluster()
-            for site, item in _measured(sites, _plan(request, models, families, known), shown):
+            append_part(location, {"decompositions": _rows_of(models, decompositions)})
+            for site, item in _measured(sites, plan, shown):
                 _store(location, site, item, result, shown)
     except KeyboardInterrupt:
         raise SearchInterruptedError(
@@ -101,7 +106,7 @@ def profile(request: ProfileRequest, display: ProfileDisplay | None = None) -> P
 def _models(request: ProfileRequest, *, directory: Path) -> tuple[tuple[str, Reference], ...]:
     """Names and references; a user's own models are run once, so that faults show at once."""
     if not request.models and not request.families:
-        return tuple((name, Reference(each.factory)) for name, each in REFERENCE_MODELS.items())
+        return _REFERENCES
     models = tuple((name, parse_reference(name, directory=directory)) for name in request.models)
     for name, reference in models:
         if name not in REFERENCE_MODELS:
@@ -109,18 +114,26 @@ def _models(request: ProfileRequest, *, directory: Path) -> tuple[tuple[str, Ref
     return models
 
 
-def _reference_decompositions() -> list[Decomposition]:
-    found: list[Decomposition] = []
-    for name, each in REFERENCE_MODELS.items():
-        reference = ModelReference(Reference(each.factory))
-        found.append(
-            trace(
-                lambda reference=reference: build_model(reference),
-                lambda size, reference=reference: example_inputs(reference, size).tensors,
-                model=name,
-            )
-        )
+def _decompositions(
+    models: Iterable[tuple[str, Reference]], display: ProfileDisplay
+) -> dict[str, Decomposition]:
+    """By the name that the user typed; a model that cannot be traced is run."""
+    found: dict[str, Decomposition] = {}
+    for name, reference in models:
+        model = ModelReference(reference)
+        try:
+            found[name] = decompose_model(model, name=name)
+        except InputError as error:
+            display.note(f"{error}: running it")
+            found[name] = decompose_model(model, name=name, by_running=True)
     return found
+
+
+def _rows_of(
+    models: Sequence[tuple[str, Reference]], decompositions: Mapping[str, Decomposition]
+) -> pa.Table:
+    tables = [decomposition_rows(decompositions[name]) for name, _ in models]
+    return pa.concat_tables([TABLES["decompositions"].empty_table(), *tables])
 
 
 def _plan(
@@ -128,6 +141,7 @@ def _plan(
     models: tuple[tuple[str, Reference], ...],
     families: tuple[Family, ...],
     known: Profile,
+    decompositions: Mapping[str, Decomposition],
 ) -> SitePlan:
     columns = [
         "dtype",
@@ -141,9 +155,9 @@ def _plan(
     ]
     return SitePlan(
         request=request,
-        models=models,
+        models=tuple((model_key(decompositions[name]), each) for name, each in models),
         families=families,
-        decompositions=_reference_decompositions() if families else [],
+        decompositions=[decompositions[name] for name in REFERENCE_MODELS if families],
         operators=known.operators.select(["op", "family", "dims", *columns]).to_pylist(),
         model_rows=known.models.select(["model", "batch_size", *columns]).to_pylist(),
         devices=known.devices(),

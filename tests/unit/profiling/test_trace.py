@@ -283,7 +283,7 @@ def test_data_dependent_control_flow_names_the_line_and_the_way_out() -> None:
         trace(Decides, vectors, model="app:decides")
     message = str(caught.value)
     assert f"{__file__}:{line}" in message
-    assert "falcon-ray profile app:decides" in message
+    assert "falcon-ray profile --model app:decides" in message
     assert "\n" not in message
 
 
