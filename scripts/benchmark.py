@@ -35,7 +35,7 @@ def show(result: StudyResult) -> None:
 
 def main() -> int:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Run our own benchmarks.")
     parser.add_argument("subject", choices=sorted(STUDIES))
     parser.add_argument("study", nargs="*", help="only these")
     arguments = parser.parse_args()

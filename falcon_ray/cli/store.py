@@ -31,14 +31,14 @@ def store() -> None:
 @FORMAT
 def show(location: str | None, packaged: bool, output_format: str) -> None:
     """Print what a profile holds: rows, devices, sources with their licences, and size."""
-    from falcon_ray.knowledge import profile_files
+    from falcon_ray.knowledge.profile import files
 
     if packaged and location is not None:
         raise InputError("give either --store or --packaged, not both")
     # Nothing measured yet is no mistake; a location that was named should be there.
     is_named = location is not None
-    place = profile_files.packaged_location() if packaged else location
-    summary = _summary(place or profile_files.default_location(), missing_ok=not is_named)
+    place = files.packaged_location() if packaged else location
+    summary = _summary(place or files.default_location(), missing_ok=not is_named)
     if output_format == "json":
         click.echo(json.dumps(summary))
     else:
@@ -52,14 +52,14 @@ def show(location: str | None, packaged: bool, output_format: str) -> None:
 @FORMAT
 def export(output: str, location: str | None, packaged: bool, output_format: str) -> None:
     """Write the profile to OUTPUT, a new directory or s3://bucket/prefix, one file per table."""
-    from falcon_ray.knowledge import profile_files
+    from falcon_ray.knowledge.profile import files
 
     if packaged and location is not None:
         raise InputError("give either --store or --packaged, not both")
-    place = profile_files.packaged_location() if packaged else location
-    profile = profile_files.read_profile(place or profile_files.default_location())
+    place = files.packaged_location() if packaged else location
+    profile = files.read_profile(place or files.default_location())
     _check_new(output)
-    profile_files.write_profile(output, profile)
+    files.write_profile(output, profile)
     _say(output, "wrote", output_format)
 
 
@@ -69,12 +69,12 @@ def export(output: str, location: str | None, packaged: bool, output_format: str
 @FORMAT
 def import_(sources: tuple[str, ...], location: str | None, output_format: str) -> None:
     """Add every PROFILE to the store; what it holds already is not counted twice."""
-    from falcon_ray.knowledge import profile_files
+    from falcon_ray.knowledge.profile import files
 
-    place = location or profile_files.default_location()
+    place = location or files.default_location()
     # All of them are read before anything is written.
-    first, *others = [profile_files.read_profile(each) for each in sources]
-    profile_files.append_profile(place, first.merged(*others))
+    first, *others = [files.read_profile(each) for each in sources]
+    files.append_profile(place, first.merged(*others))
     _say(place, "imported into", output_format)
 
 
@@ -84,16 +84,16 @@ def import_(sources: tuple[str, ...], location: str | None, output_format: str) 
 @FORMAT
 def merge(profiles: tuple[str, ...], output: str, output_format: str) -> None:
     """Write several profiles as one; what they share counts once."""
-    from falcon_ray.knowledge import profile_files
+    from falcon_ray.knowledge.profile import files
 
-    first, *others = [profile_files.read_profile(each) for each in profiles]
+    first, *others = [files.read_profile(each) for each in profiles]
     _check_new(output)
-    profile_files.write_profile(output, first.merged(*others))
+    files.write_profile(output, first.merged(*others))
     _say(output, "wrote", output_format)
 
 
 def _check_new(output: str) -> None:
-    from falcon_ray.knowledge.profile_files import read_manifest
+    from falcon_ray.knowledge.profile.files import read_manifest
 
     if read_manifest(output, missing_ok=True).parts:
         raise InputError(
@@ -113,15 +113,15 @@ def _say(location: str, done: str, output_format: str) -> None:
 
 def _summary(location: str, *, missing_ok: bool) -> dict[str, Any]:
     """What a profile holds, as plain JSON values; rows are counted after merging."""
-    from falcon_ray.knowledge import profile_files
-    from falcon_ray.knowledge.schemas import TABLES
+    from falcon_ray.knowledge.profile import files
+    from falcon_ray.knowledge.profile.schemas import TABLES
 
-    manifest = profile_files.read_manifest(location, missing_ok=missing_ok)
-    profile = profile_files.read_profile(location, missing_ok=missing_ok)
+    manifest = files.read_manifest(location, missing_ok=missing_ok)
+    profile = files.read_profile(location, missing_ok=missing_ok)
     tables = {name: profile.table(name) for name in TABLES}
     added = sorted(part.added for part in profile.parts if part.added)
     return {
-        "location": profile_files.resolved_location(location),
+        "location": files.resolved_location(location),
         "version": profile.version,
         "schema_version": ".".join(str(each) for each in manifest.schema_version),
         "size_bytes": sum(part.bytes for part in manifest.parts),

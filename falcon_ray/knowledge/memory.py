@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from falcon_ray.knowledge.device import DeviceKind
-from falcon_ray.knowledge.operators import DTYPE_BYTES, Decomposition
+from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Decomposition
 from falcon_ray.space.configuration import FloatArray
 
 RUNTIME_BYTES = {DeviceKind.CPU: 0.35 * 2**30, DeviceKind.GPU: 0.55 * 2**30}

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.latency import Latencies
+from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.memory import probability_of_fitting, replica_bytes
-from falcon_ray.knowledge.operators import DTYPE_BYTES, Decomposition, FamilyCalls
+from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Decomposition, FamilyCalls
 from falcon_ray.knowledge.serving import BatchTimes, capacity_rps, floor_latency_ms, saturation_rps
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray, IndexArray
 from falcon_ray.space.dimension import Dimension, Value

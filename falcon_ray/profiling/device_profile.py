@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from falcon_ray.knowledge.device import Device
-from falcon_ray.knowledge.manifest import OWN_SOURCE
-from falcon_ray.knowledge.operators import Operator
-from falcon_ray.knowledge.signatures import minimal_bytes
+from falcon_ray.knowledge.operators.operator import Operator
+from falcon_ray.knowledge.operators.signatures import minimal_bytes
+from falcon_ray.knowledge.profile.manifest import OWN_SOURCE
 from falcon_ray.profiling.benchmark import Call, Timing, TimingPlan
 from falcon_ray.profiling.operator_calls import NoCallError, operator_calls
 from falcon_ray.profiling.timers import Setting, Timer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from falcon_ray.knowledge.operators import Dims, Family
+from falcon_ray.knowledge.operators.operator import Dims, Family
 from falcon_ray.profiling.benchmark import Call
 from falcon_ray.profiling.operands import Operands
 

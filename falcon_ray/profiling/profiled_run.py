@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from falcon_ray.knowledge.operators import Shape
+from falcon_ray.knowledge.operators.operator import Shape
 from falcon_ray.profiling.trace import Inputs
 
 OperatorKey: TypeAlias = tuple[str, tuple[Shape, ...]]

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from falcon_ray.knowledge.calls import Argument, Call, TensorFacts, traffic
-from falcon_ray.knowledge.operators import Operator
-from falcon_ray.knowledge.signatures import flops, signature, workspace_bytes
+from falcon_ray.knowledge.operators.calls import Argument, Call, TensorFacts, traffic
+from falcon_ray.knowledge.operators.operator import Operator
+from falcon_ray.knowledge.operators.signatures import flops, signature, workspace_bytes
 from falcon_ray.profiling.alive_memory import AliveMemory, memory_key
 from falcon_ray.profiling.fake_model import as_fake
 

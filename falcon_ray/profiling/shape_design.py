@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 
 from falcon_ray.knowledge.device import Device
-from falcon_ray.knowledge.operators import Decomposition, Dims, Family, Operator
-from falcon_ray.knowledge.signatures import flops, minimal_bytes
+from falcon_ray.knowledge.operators.operator import Decomposition, Dims, Family, Operator
+from falcon_ray.knowledge.operators.signatures import flops, minimal_bytes
 from falcon_ray.profiling.shape_moves import at_batch, between, moved
 
 Seed: TypeAlias = tuple[str, Dims]

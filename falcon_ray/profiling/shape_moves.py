@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from falcon_ray.knowledge.operators import Dims, Family
+from falcon_ray.knowledge.operators.operator import Dims, Family
 
 Rule: TypeAlias = Callable[[Dims, "_Scale"], Dims]
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.operators import Decomposition, Family, Operator
+from falcon_ray.knowledge.operators.operator import Decomposition, Family, Operator
 from falcon_ray.profiling.alive_memory import AliveMemory
 from falcon_ray.profiling.fake_model import fake_input, make_fake, parameter_bytes
 from falcon_ray.profiling.recorder import Recorder

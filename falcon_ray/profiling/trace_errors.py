@@ -46,7 +46,7 @@ def explain(error: Exception, *, model: str, inputs: Sequence[Tensor]) -> InputE
         return InputError(
             f"{model} decides by the values of its tensors{at}, so its operators cannot be "
             "listed without running it; make that line independent of values, or falcon-ray "
-            f"profile {model} measures it by running"
+            f"profile --model {model} measures it by running"
         )
     if isinstance(error, UnsupportedOperatorException | UnsupportedFakeTensorException) or (
         isinstance(error, NotImplementedError) and any(hint in message for hint in _NO_KERNEL_HINTS)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from falcon_ray.knowledge.curves import ResourceCurve
+from falcon_ray.knowledge.curves.resource_curve import ResourceCurve
 from falcon_ray.space.configuration import Configuration
 
 INTERVAL_PERCENT = 80

@@ -11,8 +11,8 @@ from rich.measure import Measurement as Width
 from rich.table import Table
 from rich.text import Text
 
-from falcon_ray.knowledge.curve_shape import Direction, Shape
-from falcon_ray.knowledge.curves import ResourceCurve, sparkline
+from falcon_ray.knowledge.curves.resource_curve import ResourceCurve, sparkline
+from falcon_ray.knowledge.curves.shape import Direction, Shape
 from falcon_ray.report.estimate import (
     INTERVAL_PERCENT,
     Estimate,

@@ -27,9 +27,9 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.errors import ClusterError, InputError
-from falcon_ray.knowledge.manifest import Source
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_files import default_location, resolved_location
+from falcon_ray.knowledge.profile.files import default_location, resolved_location
+from falcon_ray.knowledge.profile.manifest import Source
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.runtime.curve_store_actor import CurveStore
 
 ACTOR_NAME = "curve_store"

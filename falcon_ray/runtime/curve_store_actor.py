@@ -11,14 +11,14 @@ import ray
 from ray.actor import exit_actor
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_files import (
+from falcon_ray.knowledge.profile.files import (
     append_profile,
     check_writable,
     complete_sources,
     read_manifest,
     read_profile,
 )
+from falcon_ray.knowledge.profile.profile import Profile
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from falcon_ray.knowledge.operators import Decomposition
+from falcon_ray.knowledge.operators.operator import Decomposition
 from falcon_ray.profiling.trace import Inputs, trace
 from falcon_ray.runtime.references import load_reference
 from falcon_ray.runtime.torch_model import ModelReference, example_inputs

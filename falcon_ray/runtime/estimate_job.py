@@ -12,10 +12,10 @@ import numpy as np
 import psutil
 
 from falcon_ray.errors import InputError, UnknownDeviceError
-from falcon_ray.knowledge.latency import Latencies
-from falcon_ray.knowledge.operators import Decomposition, Family
+from falcon_ray.knowledge.latency.latencies import Latencies
+from falcon_ray.knowledge.operators.operator import Decomposition, Family
 from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
-from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.profiling.device_facts import cpu_identity
 from falcon_ray.report.estimate import Estimate, Expected, ExpectedConfiguration
 from falcon_ray.runtime.decompose import decompose_model

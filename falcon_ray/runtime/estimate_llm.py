@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.curves import CurveSubject, curve_over
+from falcon_ray.knowledge.curves.resource_curve import CurveSubject, curve_over
 from falcon_ray.knowledge.device import Device
-from falcon_ray.knowledge.llm import LlmPrediction, LlmPredictor, llm_gpus
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture
-from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
-from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture
+from falcon_ray.knowledge.llm.deployments import LlmDeployments, LlmGpu
+from falcon_ray.knowledge.llm.predictor import LlmPrediction, LlmPredictor, llm_gpus
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.report.estimate import (
     Estimate,
     Expected,

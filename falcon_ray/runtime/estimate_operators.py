@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from falcon_ray.knowledge.curve_shape import MIN_POINTS
-from falcon_ray.knowledge.curves import CurveSubject, ResourceCurve, curves_over
+from falcon_ray.knowledge.curves.resource_curve import CurveSubject, ResourceCurve, curves_over
+from falcon_ray.knowledge.curves.shape import MIN_POINTS
 from falcon_ray.knowledge.device import DeviceKind
-from falcon_ray.knowledge.estimates import LatencyEstimate
-from falcon_ray.knowledge.key_operators import KeyOperator, key_operators
-from falcon_ray.knowledge.latency import DeviceLatency, Latencies
-from falcon_ray.knowledge.operators import N_DIMS, Decomposition, Family
+from falcon_ray.knowledge.latency.estimates import LatencyEstimate
+from falcon_ray.knowledge.latency.latencies import DeviceLatency, Latencies
+from falcon_ray.knowledge.operators.key_operators import KeyOperator, key_operators
+from falcon_ray.knowledge.operators.operator import N_DIMS, Decomposition, Family
 from falcon_ray.report.estimate import ExpectedOperator, OperatorPart
 from falcon_ray.space.configuration import Configuration, FloatArray
 

@@ -1,7 +1,7 @@
 """The knowledge that is there without a cluster: the packaged profile and the user's own."""
 
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_files import default_location, packaged_profile, read_profile
+from falcon_ray.knowledge.profile.files import default_location, packaged_profile, read_profile
+from falcon_ray.knowledge.profile.profile import Profile
 
 
 def known_profile(store: str | None, packaged: Profile | None = None) -> Profile:

@@ -12,19 +12,19 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from falcon_ray.errors import ClusterError, FalconRayError, InputError, SearchInterruptedError
-from falcon_ray.knowledge.decompositions import decomposition_rows, model_key
 from falcon_ray.knowledge.device import DeviceKind
-from falcon_ray.knowledge.operators import Decomposition, Family
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_files import (
+from falcon_ray.knowledge.operators.operator import Decomposition, Family
+from falcon_ray.knowledge.profile.decompositions import decomposition_rows, model_key
+from falcon_ray.knowledge.profile.files import (
     append_part,
     check_writable,
     default_location,
     read_profile,
     resolved_location,
 )
-from falcon_ray.knowledge.profile_tables import device_row
-from falcon_ray.knowledge.schemas import TABLES
+from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.knowledge.profile.schemas import TABLES
+from falcon_ray.knowledge.profile.tables import device_row
 from falcon_ray.profiling.device_profile import Block
 from falcon_ray.profiling.shape_design import FAMILIES
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.errors import ClusterError
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.operators import Decomposition, Family, Operator
+from falcon_ray.knowledge.operators.operator import Decomposition, Family, Operator
 from falcon_ray.profiling import device_facts
 from falcon_ray.profiling.device_profile import (
     Arguments,

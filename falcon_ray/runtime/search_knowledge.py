@@ -12,14 +12,14 @@ import pyarrow as pa
 import ray
 
 from falcon_ray.errors import ClusterError, InputError
-from falcon_ray.knowledge.decompositions import decomposition_rows, model_key
-from falcon_ray.knowledge.device_knowledge import SERVED
-from falcon_ray.knowledge.latency import Latencies
-from falcon_ray.knowledge.manifest import OWN_SOURCE
-from falcon_ray.knowledge.operators import Decomposition
+from falcon_ray.knowledge.latency.device_knowledge import SERVED
+from falcon_ray.knowledge.latency.latencies import Latencies
+from falcon_ray.knowledge.operators.operator import Decomposition
 from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
-from falcon_ray.knowledge.profile_files import packaged_profile
-from falcon_ray.knowledge.schemas import ENVIRONMENTS, MODELS
+from falcon_ray.knowledge.profile.decompositions import decomposition_rows, model_key
+from falcon_ray.knowledge.profile.files import packaged_profile
+from falcon_ray.knowledge.profile.manifest import OWN_SOURCE
+from falcon_ray.knowledge.profile.schemas import ENVIRONMENTS, MODELS
 from falcon_ray.profiling.device_facts import Environment, cpu_environment, cpu_identity
 from falcon_ray.report.record import SearchHeader
 from falcon_ray.runtime.curve_store import CurveStoreClient

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import ray
 
-from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.runtime.curve_store import CurveStoreClient
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from falcon_ray.knowledge.constants import ANY_DEVICE, Constants
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.family_features import (
+from falcon_ray.knowledge.latency.family_features import (
     BOUND_BY_ARITHMETIC,
     LAUNCH_TERM,
     TERMS,
@@ -26,10 +26,10 @@ from falcon_ray.knowledge.family_features import (
     bytes_term,
     flops_term,
 )
-from falcon_ray.knowledge.family_fit import fit_family_constants
-from falcon_ray.knowledge.family_model import FamilyModel
-from falcon_ray.knowledge.family_pool import completed, pooled, restricted, with_stand_ins
-from falcon_ray.knowledge.operators import Family
+from falcon_ray.knowledge.latency.family_fit import fit_family_constants
+from falcon_ray.knowledge.latency.family_model import FamilyModel
+from falcon_ray.knowledge.latency.family_pool import completed, pooled, restricted, with_stand_ins
+from falcon_ray.knowledge.operators.operator import Family
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.studies.operator_tables import operator_rows
 from falcon_ray.studies.vision_runs import SOURCE as VISION

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from falcon_ray.knowledge.llm_fit import fit_llm_constants
-from falcon_ray.knowledge.manifest import Manifest, Source
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_files import write_profile
-from falcon_ray.knowledge.profile_tables import device_row
-from falcon_ray.knowledge.schemas import CONSTANTS, DEVICES
+from falcon_ray.knowledge.llm.fit import fit_llm_constants
+from falcon_ray.knowledge.profile.files import write_profile
+from falcon_ray.knowledge.profile.manifest import Manifest, Source
+from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.knowledge.profile.schemas import CONSTANTS, DEVICES
+from falcon_ray.knowledge.profile.tables import device_row
 from falcon_ray.studies.family_constants import GEMM, OPERATORS, public_constants
 from falcon_ray.studies.knowledge.llm_tables import (
     llm_architectures,

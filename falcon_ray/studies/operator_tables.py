@@ -14,8 +14,8 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from falcon_ray.knowledge.operators import DTYPE_BYTES, Family
-from falcon_ray.knowledge.schemas import OPERATORS
+from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Family
+from falcon_ray.knowledge.profile.schemas import OPERATORS
 from falcon_ray.studies.public_tables import public_table
 
 _COMPUTE: Any = pyarrow.compute  # its stubs leave half of the types open

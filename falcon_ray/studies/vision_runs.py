@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from falcon_ray.knowledge.device import Device
-from falcon_ray.knowledge.family_features import BOUND_BY_ARITHMETIC, FamilyTotals
-from falcon_ray.knowledge.operators import DTYPE_BYTES, Family
+from falcon_ray.knowledge.latency.family_features import BOUND_BY_ARITHMETIC, FamilyTotals
+from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Family
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.studies.public_tables import public_table
 from falcon_ray.studies.unlisted_devices import UNLISTED_DEVICES

@@ -12,8 +12,8 @@ import pytest
 import ray
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.profile_files import append_part, read_profile
-from falcon_ray.knowledge.schemas import MODELS
+from falcon_ray.knowledge.profile.files import append_part, read_profile
+from falcon_ray.knowledge.profile.schemas import MODELS
 from falcon_ray.runtime.curve_store import ACTOR_NAME, NAMESPACE, CurveStoreClient
 from tests.ray.processes import wait_until
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.profile_files import read_profile
+from falcon_ray.knowledge.profile.files import read_profile
 from falcon_ray.runtime import profile_job
 from falcon_ray.runtime.profile_request import ProfileRequest, ProfileResult
 

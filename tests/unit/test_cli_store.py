@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from falcon_ray.cli.store import store
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.profile_files import append_part, read_profile
+from falcon_ray.knowledge.profile.files import append_part, read_profile
 from tests.unit.knowledge.profile_rows import SOURCES, operators
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.decompositions import decompositions_of
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.device_knowledge import EAGER
-from falcon_ray.knowledge.family_model import half_width
-from falcon_ray.knowledge.latency import Latencies
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_files import default_location, packaged_profile, read_profile
-from falcon_ray.knowledge.schemas import MODELS, TABLES
+from falcon_ray.knowledge.latency.device_knowledge import EAGER
+from falcon_ray.knowledge.latency.family_model import half_width
+from falcon_ray.knowledge.latency.latencies import Latencies
+from falcon_ray.knowledge.profile.decompositions import decompositions_of
+from falcon_ray.knowledge.profile.files import default_location, packaged_profile, read_profile
+from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.knowledge.profile.schemas import MODELS, TABLES
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.studies.figure import Figure

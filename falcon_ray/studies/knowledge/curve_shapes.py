@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.curve_shape import Direction, Shape, classify, classify_rows
+from falcon_ray.knowledge.curves.shape import Direction, Shape, classify, classify_rows
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.public_tables import public_table

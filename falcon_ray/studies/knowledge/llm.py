@@ -17,11 +17,11 @@ import pandas as pd
 from scipy import stats
 
 from falcon_ray.knowledge.constants import Constants
-from falcon_ray.knowledge.llm import LlmPredictor
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture
-from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
-from falcon_ray.knowledge.llm_fit import fit_llm_constants
-from falcon_ray.knowledge.llm_measured import CONFIGURATION_COLUMNS
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture
+from falcon_ray.knowledge.llm.deployments import LlmDeployments, LlmGpu
+from falcon_ray.knowledge.llm.fit import fit_llm_constants
+from falcon_ray.knowledge.llm.measured import CONFIGURATION_COLUMNS
+from falcon_ray.knowledge.llm.predictor import LlmPredictor
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.knowledge.llm_first_guess import (
     moved_expectations,

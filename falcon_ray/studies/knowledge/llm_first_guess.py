@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture
-from falcon_ray.knowledge.llm_deployments import LlmGpu
-from falcon_ray.knowledge.llm_measured import CONFIGURATION_COLUMNS, MeasuredLlms
-from falcon_ray.knowledge.llm_posterior import CENTRES, chosen_evidence, held_out_residuals
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture
+from falcon_ray.knowledge.llm.deployments import LlmGpu
+from falcon_ray.knowledge.llm.measured import CONFIGURATION_COLUMNS, MeasuredLlms
+from falcon_ray.knowledge.llm.posterior import CENTRES, chosen_evidence, held_out_residuals
 from falcon_ray.studies.figure import Figure
 
 _N_DRAWS = 8

@@ -13,9 +13,9 @@ import pandas as pd
 
 from falcon_ray.knowledge.constants import ANY_DEVICE, Constants
 from falcon_ray.knowledge.device import Device
-from falcon_ray.knowledge.llm import llm_gpus
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture
-from falcon_ray.knowledge.llm_deployments import LlmGpu
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture
+from falcon_ray.knowledge.llm.deployments import LlmGpu
+from falcon_ray.knowledge.llm.predictor import llm_gpus
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.studies.public_tables import public_table
 

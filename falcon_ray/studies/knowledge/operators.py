@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from falcon_ray.knowledge.borrowed_shapes import BorrowedShapes
 from falcon_ray.knowledge.device import Device
-from falcon_ray.knowledge.nearest_shapes import NearestShapes, OperatorPrediction
-from falcon_ray.knowledge.operators import Family
+from falcon_ray.knowledge.latency.borrowed_shapes import BorrowedShapes
+from falcon_ray.knowledge.latency.nearest_shapes import NearestShapes, OperatorPrediction
+from falcon_ray.knowledge.operators.operator import Family
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.studies.figure import Figure

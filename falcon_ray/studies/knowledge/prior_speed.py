@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 
-from falcon_ray.knowledge.latency import Latencies
-from falcon_ray.knowledge.operators import Decomposition
+from falcon_ray.knowledge.latency.latencies import Latencies
+from falcon_ray.knowledge.operators.operator import Decomposition
 from falcon_ray.knowledge.prior import Host, expected_metrics
-from falcon_ray.knowledge.profile_files import packaged_profile
+from falcon_ray.knowledge.profile.files import packaged_profile
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS
 from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.references import Reference

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from falcon_ray.knowledge.operators import Operator
+from falcon_ray.knowledge.operators.operator import Operator
 from falcon_ray.profiling.profiled_run import ProfiledRun, profiled_run
 from falcon_ray.profiling.trace import Inputs, Trace, TracedModel, trace
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from falcon_ray.knowledge.operators import Family
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_files import write_profile
-from falcon_ray.knowledge.schemas import OPERATORS
+from falcon_ray.knowledge.operators.operator import Family
+from falcon_ray.knowledge.profile.files import write_profile
+from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.knowledge.profile.schemas import OPERATORS
 from falcon_ray.runtime.curve_store import CurveStoreClient
 from falcon_ray.runtime.ray_session import ray_session
 from falcon_ray.runtime.store_timing import times_of_new_readers

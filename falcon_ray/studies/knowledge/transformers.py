@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from falcon_ray.knowledge.borrowed_shapes import BorrowedShapes
-from falcon_ray.knowledge.nearest_shapes import NearestShapes
-from falcon_ray.knowledge.operators import DTYPE_BYTES, Dims, Family
+from falcon_ray.knowledge.latency.borrowed_shapes import BorrowedShapes
+from falcon_ray.knowledge.latency.nearest_shapes import NearestShapes
+from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Dims, Family
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.knowledge.operators import (

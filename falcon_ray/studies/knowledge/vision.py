@@ -13,8 +13,8 @@ from scipy import stats
 
 from falcon_ray.knowledge.constants import Constants
 from falcon_ray.knowledge.device import DeviceKind
-from falcon_ray.knowledge.family_model import FamilyModel, half_width
-from falcon_ray.knowledge.family_pool import pooled
+from falcon_ray.knowledge.latency.family_model import FamilyModel, half_width
+from falcon_ray.knowledge.latency.family_pool import pooled
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.studies.family_constants import (
     operator_fits,

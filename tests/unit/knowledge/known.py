@@ -7,13 +7,13 @@ import pyarrow as pa
 
 from falcon_ray.knowledge.constants import Constants
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.family_features import LAUNCH_TERM, bytes_term, flops_term
-from falcon_ray.knowledge.family_model import PREDICTOR
-from falcon_ray.knowledge.manifest import Source
-from falcon_ray.knowledge.operators import Decomposition, Family, Operator
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_tables import device_row
-from falcon_ray.knowledge.schemas import CONSTANTS, DEVICES
+from falcon_ray.knowledge.latency.family_features import LAUNCH_TERM, bytes_term, flops_term
+from falcon_ray.knowledge.latency.family_model import PREDICTOR
+from falcon_ray.knowledge.operators.operator import Decomposition, Family, Operator
+from falcon_ray.knowledge.profile.manifest import Source
+from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.knowledge.profile.schemas import CONSTANTS, DEVICES
+from falcon_ray.knowledge.profile.tables import device_row
 
 CPU = Device(
     name="known cpu",

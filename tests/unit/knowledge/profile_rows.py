@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from falcon_ray.knowledge.constants import Constants
-from falcon_ray.knowledge.manifest import Source
-from falcon_ray.knowledge.schemas import TABLES
+from falcon_ray.knowledge.profile.manifest import Source
+from falcon_ray.knowledge.profile.schemas import TABLES
 
 SOURCES = {
     "lab": Source(licence="MIT", date="2026-01-31", description="a lab", url="https://lab.test")

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from falcon_ray.knowledge.composition import (
+from falcon_ray.knowledge.constants import Constants
+from falcon_ray.knowledge.latency.composition import (
     UNCALIBRATED_SD,
     composed_s,
     composition_sd,
     fit_composition,
 )
-from falcon_ray.knowledge.constants import Constants
 from falcon_ray.space.configuration import FloatArray
 
 

@@ -3,20 +3,20 @@ import pytest
 from scipy.stats import norm
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.curve_shape import (
+from falcon_ray.knowledge.curves.resource_curve import (
+    CurveSubject,
+    ResourceCurve,
+    curve_over,
+    curves_over,
+    sparkline,
+)
+from falcon_ray.knowledge.curves.shape import (
     CurveShape,
     Direction,
     Shape,
     classify,
     classify_rows,
     expected_range,
-)
-from falcon_ray.knowledge.curves import (
-    CurveSubject,
-    ResourceCurve,
-    curve_over,
-    curves_over,
-    sparkline,
 )
 from falcon_ray.space.configuration import FloatArray
 

@@ -1,7 +1,11 @@
 import dataclasses
 
-from falcon_ray.knowledge.decompositions import decomposition_rows, decompositions_of, model_key
-from falcon_ray.knowledge.schemas import DECOMPOSITIONS
+from falcon_ray.knowledge.profile.decompositions import (
+    decomposition_rows,
+    decompositions_of,
+    model_key,
+)
+from falcon_ray.knowledge.profile.schemas import DECOMPOSITIONS
 from tests.unit.knowledge.test_operators import decomposition, linear
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from falcon_ray.knowledge.estimates import LatencyEstimate, between, combined, scaled
+from falcon_ray.knowledge.latency.estimates import LatencyEstimate, between, combined, scaled
 
 
 def estimate(log_seconds: float, sd: float, *, basis: str = "shapes") -> LatencyEstimate:

@@ -6,11 +6,11 @@ import pytest
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.constants import ANY_DEVICE, Constants
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.family_features import TERMS, FamilyTotals
-from falcon_ray.knowledge.family_fit import fit_family_constants
-from falcon_ray.knowledge.family_model import FamilyModel, half_width
-from falcon_ray.knowledge.family_pool import completed, pooled, transferred, with_stand_ins
-from falcon_ray.knowledge.operators import Family, FamilyCalls
+from falcon_ray.knowledge.latency.family_features import TERMS, FamilyTotals
+from falcon_ray.knowledge.latency.family_fit import fit_family_constants
+from falcon_ray.knowledge.latency.family_model import FamilyModel, half_width
+from falcon_ray.knowledge.latency.family_pool import completed, pooled, transferred, with_stand_ins
+from falcon_ray.knowledge.operators.operator import Family, FamilyCalls
 from falcon_ray.space.configuration import FloatArray
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from falcon_ray.knowledge.key_operators import key_operators
-from falcon_ray.knowledge.operators import Family, FamilyCalls
+from falcon_ray.knowledge.operators.key_operators import key_operators
+from falcon_ray.knowledge.operators.operator import Family, FamilyCalls
 from falcon_ray.space.configuration import FloatArray
 
 

@@ -4,8 +4,8 @@ import pytest
 from falcon_ray.errors import UnknownDeviceError
 from falcon_ray.knowledge.constants import ANY_DEVICE
 from falcon_ray.knowledge.device import Device
-from falcon_ray.knowledge.latency import Latencies
-from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.latency.latencies import Latencies
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
 from tests.unit.knowledge.known import (

@@ -8,10 +8,10 @@ import pytest
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.constants import ANY_DEVICE, Constants
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.llm import LlmPrediction, LlmPredictor, llm_gpus
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture, Precision
-from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
-from falcon_ray.knowledge.llm_model import ENGINE, POOLED
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture, Precision
+from falcon_ray.knowledge.llm.deployments import LlmDeployments, LlmGpu
+from falcon_ray.knowledge.llm.model import ENGINE, POOLED
+from falcon_ray.knowledge.llm.predictor import LlmPrediction, LlmPredictor, llm_gpus
 
 MODEL = LlmArchitecture.from_config(
     {

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture, Precision
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture, Precision
 
 LLAMA_8B: dict[str, Any] = {
     "model_type": "llama",

@@ -4,11 +4,11 @@ import pytest
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.constants import Constants
-from falcon_ray.knowledge.llm import LlmPredictor
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture, Precision
-from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
-from falcon_ray.knowledge.llm_fit import fit_llm_constants
-from falcon_ray.knowledge.llm_measured import CONFIGURATION_COLUMNS
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture, Precision
+from falcon_ray.knowledge.llm.deployments import LlmDeployments, LlmGpu
+from falcon_ray.knowledge.llm.fit import fit_llm_constants
+from falcon_ray.knowledge.llm.measured import CONFIGURATION_COLUMNS
+from falcon_ray.knowledge.llm.predictor import LlmPredictor
 
 GPUS = {
     name: LlmGpu(

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture, Precision
-from falcon_ray.knowledge.llm_deployments import LlmGpu
-from falcon_ray.knowledge.llm_measured import MeasuredLlms
-from falcon_ray.knowledge.llm_model import ENGINE, POOLED, llm_times
-from falcon_ray.knowledge.llm_posterior import (
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture, Precision
+from falcon_ray.knowledge.llm.deployments import LlmGpu
+from falcon_ray.knowledge.llm.measured import MeasuredLlms
+from falcon_ray.knowledge.llm.model import ENGINE, POOLED, llm_times
+from falcon_ray.knowledge.llm.posterior import (
     CENTRES,
     EVIDENCES,
     chosen_evidence,

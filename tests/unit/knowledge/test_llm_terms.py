@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.llm_architecture import LlmArchitecture, Precision
-from falcon_ray.knowledge.llm_deployments import LlmDeployments, LlmGpu
-from falcon_ray.knowledge.llm_terms import LlmTerms, llm_terms
+from falcon_ray.knowledge.llm.architecture import LlmArchitecture, Precision
+from falcon_ray.knowledge.llm.deployments import LlmDeployments, LlmGpu
+from falcon_ray.knowledge.llm.terms import LlmTerms, llm_terms
 
 GPU = LlmGpu(
     name="G",

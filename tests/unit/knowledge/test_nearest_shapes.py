@@ -6,13 +6,13 @@ import pyarrow as pa
 import pytest
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.borrowed_shapes import BorrowedShapes
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.nearest_shapes import NearestShapes, OperatorPrediction
-from falcon_ray.knowledge.operators import Family
-from falcon_ray.knowledge.schemas import OPERATORS
-from falcon_ray.knowledge.shape_coordinates import Machine, Shapes, ideal_seconds
-from falcon_ray.knowledge.shape_regression import MAX_DENSE
+from falcon_ray.knowledge.latency.borrowed_shapes import BorrowedShapes
+from falcon_ray.knowledge.latency.nearest_shapes import NearestShapes, OperatorPrediction
+from falcon_ray.knowledge.latency.shape_coordinates import Machine, Shapes, ideal_seconds
+from falcon_ray.knowledge.latency.shape_regression import MAX_DENSE
+from falcon_ray.knowledge.operators.operator import Family
+from falcon_ray.knowledge.profile.schemas import OPERATORS
 from falcon_ray.space.configuration import FloatArray
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from falcon_ray.knowledge.operators import Decomposition, Family, Operator
+from falcon_ray.knowledge.operators.operator import Decomposition, Family, Operator
 
 
 def linear(rows: int, *, count: int = 1) -> Operator:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from falcon_ray.errors import InputError, UnknownDeviceError
-from falcon_ray.knowledge.latency import Latencies
+from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.prior import QUEUEING_SD, Host, Prior, expected_metrics
-from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import ConfigurationSpace
 from falcon_ray.space.objective import Slo

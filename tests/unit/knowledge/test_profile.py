@@ -8,9 +8,9 @@ import pytest
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.device import DeviceKind
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_tables import content_hash, device_of_row, device_row
-from falcon_ray.knowledge.schemas import OPERATORS
+from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.knowledge.profile.schemas import OPERATORS
+from falcon_ray.knowledge.profile.tables import content_hash, device_of_row, device_row
 from tests.unit.knowledge.profile_rows import (
     DEVICE,
     OPERATOR,

@@ -9,11 +9,9 @@ import pytest
 from pyarrow import fs
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge import profile_files
-from falcon_ray.knowledge.manifest import Manifest, Source
-from falcon_ray.knowledge.profile import Profile
-from falcon_ray.knowledge.profile_directory import ObjectDirectory, open_directory
-from falcon_ray.knowledge.profile_files import (
+from falcon_ray.knowledge.profile import files
+from falcon_ray.knowledge.profile.directory import ObjectDirectory, open_directory
+from falcon_ray.knowledge.profile.files import (
     MAX_FILES,
     append_part,
     append_profile,
@@ -25,6 +23,8 @@ from falcon_ray.knowledge.profile_files import (
     read_profile,
     write_profile,
 )
+from falcon_ray.knowledge.profile.manifest import Manifest, Source
+from falcon_ray.knowledge.profile.profile import Profile
 from tests.unit.knowledge.profile_rows import SOURCES, operators, rows
 
 
@@ -291,7 +291,7 @@ def test_the_default_location_is_named_by_the_environment(
 def test_the_packaged_profile_names_a_source_for_every_row() -> None:
     held = packaged_profile()
     assert held.named_sources() <= set(held.sources)
-    assert profile_files.packaged_location().endswith("falcon_ray/data/profile")
+    assert files.packaged_location().endswith("falcon_ray/data/profile")
 
 
 def test_no_units_or_versions_are_left_out_of_the_manifest(tmp_path: Path) -> None:

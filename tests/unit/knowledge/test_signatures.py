@@ -1,10 +1,15 @@
 import pytest
 
-from falcon_ray.knowledge import operator_names
-from falcon_ray.knowledge.calls import Argument, Call, TensorFacts, traffic
-from falcon_ray.knowledge.contractions import contraction
-from falcon_ray.knowledge.operators import Dims, Family
-from falcon_ray.knowledge.signatures import flops, minimal_bytes, signature, workspace_bytes
+from falcon_ray.knowledge.operators import names as operator_names
+from falcon_ray.knowledge.operators.calls import Argument, Call, TensorFacts, traffic
+from falcon_ray.knowledge.operators.contractions import contraction
+from falcon_ray.knowledge.operators.operator import Dims, Family
+from falcon_ray.knowledge.operators.signatures import (
+    flops,
+    minimal_bytes,
+    signature,
+    workspace_bytes,
+)
 
 
 def floats(*shape: int) -> TensorFacts:

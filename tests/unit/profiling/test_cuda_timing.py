@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from falcon_ray.knowledge.operators import Family
+from falcon_ray.knowledge.operators.operator import Family
 from falcon_ray.profiling.benchmark import TimingPlan
 from falcon_ray.profiling.compute_share import compute_share
 from falcon_ray.profiling.cuda_timing import TINY_US, EventClock, time_on_gpu

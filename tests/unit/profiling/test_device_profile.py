@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.operators import Family, Operator
-from falcon_ray.knowledge.schemas import MODELS, OPERATORS
+from falcon_ray.knowledge.operators.operator import Family, Operator
+from falcon_ray.knowledge.profile.schemas import MODELS, OPERATORS
 from falcon_ray.profiling.benchmark import Call, Timing, TimingPlan
 from falcon_ray.profiling.device_profile import (
     Block,

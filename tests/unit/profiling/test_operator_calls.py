@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from falcon_ray.knowledge.operators import Dims, Family
+from falcon_ray.knowledge.operators.operator import Dims, Family
 from falcon_ray.profiling.benchmark import Call
 from falcon_ray.profiling.operands import Operands
 from falcon_ray.profiling.operator_calls import NoCallError, operator_calls

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.operators import Decomposition, Dims, Family, Operator
-from falcon_ray.knowledge.signatures import flops, minimal_bytes
+from falcon_ray.knowledge.operators.operator import Decomposition, Dims, Family, Operator
+from falcon_ray.knowledge.operators.signatures import flops, minimal_bytes
 from falcon_ray.profiling.shape_design import (
     FAMILIES,
     DesignSize,

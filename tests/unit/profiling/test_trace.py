@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.operators import Family, Operator
+from falcon_ray.knowledge.operators.operator import Family, Operator
 from falcon_ray.profiling.profiled_run import profiled_run
 from falcon_ray.profiling.trace import Inputs, TracedModel, trace
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS

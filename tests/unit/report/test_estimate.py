@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from falcon_ray.knowledge.curves import CurveSubject, curve_over
+from falcon_ray.knowledge.curves.resource_curve import CurveSubject, curve_over
 from falcon_ray.report.estimate import (
     Estimate,
     Expected,

@@ -8,8 +8,8 @@ import pytest
 import falcon_ray
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.constants import ANY_DEVICE
-from falcon_ray.knowledge.operators import Family
-from falcon_ray.knowledge.profile import Profile
+from falcon_ray.knowledge.operators.operator import Family
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.report.estimate import Estimate
 from falcon_ray.runtime import estimate_job
 from falcon_ray.runtime.estimate_operators import describe_dims

@@ -2,7 +2,7 @@ import pytest
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.constants import ANY_DEVICE
-from falcon_ray.knowledge.llm_architecture import Precision
+from falcon_ray.knowledge.llm.architecture import Precision
 from falcon_ray.studies.knowledge.llm_tables import (
     llm_architectures,
     llm_gpu_constants,

@@ -3,8 +3,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.operators import N_DIMS, Family
-from falcon_ray.knowledge.schemas import OPERATORS
+from falcon_ray.knowledge.operators.operator import N_DIMS, Family
+from falcon_ray.knowledge.profile.schemas import OPERATORS
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.studies.knowledge.operators import is_held_out
 from falcon_ray.studies.knowledge.transformers import Architecture, bert, gpt

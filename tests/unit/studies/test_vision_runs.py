@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from falcon_ray.knowledge.operators import Family
+from falcon_ray.knowledge.operators.operator import Family
 from falcon_ray.studies.public_tables import DATA_DIR_VARIABLE
 from falcon_ray.studies.vision_runs import reference_setups, vision_runs
 

@@ -1,0 +1,1 @@
+"""Resource curves: what more of one resource pays."""

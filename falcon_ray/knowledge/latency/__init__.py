@@ -1,0 +1,1 @@
+"""From operators to seconds: three predictors, and what combines them."""

@@ -1,0 +1,1 @@
+"""Serving language models: an architecture's terms instead of operators."""

@@ -1,0 +1,1 @@
+"""The profile: what was measured and fitted, as tables on disk."""
