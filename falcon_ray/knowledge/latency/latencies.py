@@ -135,7 +135,14 @@ class DeviceLatency:
         }
 
     def _estimate(self, setting: Setting, calls: Sequence[FamilyCalls]) -> LatencyEstimate:
-        return combined(setting.estimates(calls))
+        found = combined(setting.estimates(calls))
+        if setting.is_measured:
+            return found
+        warning = (
+            f"nobody measured {self.device.name} in {self._knowledge.measured_dtype}; constants of "
+            "other devices stand in, scaled by facts"
+        )
+        return replace(found, warnings=(*found.warnings, warning))
 
     def _at_threads(self, calls: Sequence[FamilyCalls], threads: int) -> LatencyEstimate:
         settings = self._settings

@@ -68,6 +68,11 @@ class Setting:
         """Whether there is anything to predict from."""
         return any((self.shapes, self.family, self.transferred))
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether any of it was measured on this device."""
+        return self.shapes is not None or self.family is not None
+
     def estimates(self, calls: Sequence[FamilyCalls]) -> list[LatencyEstimate]:
         """What each predictor says, the surest kind first; other devices only for want of this."""
         found: list[LatencyEstimate] = []

@@ -63,6 +63,9 @@ def test_a_gpu_that_nobody_measured_takes_pooled_constants_and_its_own_facts() -
     known = profile(constants(ANY_DEVICE, threads=0), devices=())
     seconds, _ = predicted(known, "L4")
     device = Device.of_gpu(CATALOGUE.gpu("L4"))
+    predictor = Latencies(known, CATALOGUE).on("L4", "float32")
+    (warning,) = predictor.predict(one_layer().calls(BATCHES)).warnings
+    assert warning.startswith("nobody measured L4 in float32; constants of other devices stand in")
     assert seconds == pytest.approx([one_layer_s(1, device=device), one_layer_s(8, device=device)])
 
 
