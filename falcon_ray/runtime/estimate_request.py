@@ -7,7 +7,7 @@ from typing import Any
 from falcon_ray.errors import InputError
 from falcon_ray.space.catalogue import did_you_mean
 from falcon_ray.space.dimension import Value
-from falcon_ray.space.objective import Slo
+from falcon_ray.space.objective import Slo, optional_slo
 
 THIS_CPU = "cpu"
 """Names the machine that the estimate is made on, among devices."""
@@ -61,11 +61,7 @@ class EstimateRequest:
     @property
     def slo(self) -> Slo | None:
         """The latency limit, if there is one."""
-        if self.latency_budget_ms is None:
-            return None
-        return Slo(
-            latency_budget_ms=self.latency_budget_ms, latency_percentile=self.latency_percentile
-        )
+        return optional_slo(self.latency_budget_ms, self.latency_percentile)
 
 
 def request_of(values: Mapping[str, Any]) -> EstimateRequest:

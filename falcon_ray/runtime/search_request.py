@@ -16,7 +16,7 @@ import yaml
 
 from falcon_ray.errors import InputError
 from falcon_ray.space.dimension import Value
-from falcon_ray.space.objective import Slo
+from falcon_ray.space.objective import Slo, optional_slo
 
 DEFAULT_PERCENTILE = 99.0
 
@@ -155,11 +155,7 @@ class SearchRequest:
     @property
     def slo(self) -> Slo | None:
         """The latency limit, if there is one."""
-        if self.latency_budget_ms is None:
-            return None
-        return Slo(
-            latency_budget_ms=self.latency_budget_ms, latency_percentile=self.latency_percentile
-        )
+        return optional_slo(self.latency_budget_ms, self.latency_percentile)
 
     def to_json(self) -> dict[str, Any]:
         """The request as plain JSON values, without where it runs."""

@@ -33,6 +33,17 @@ class Slo:
             )
 
 
+def optional_slo(latency_budget_ms: float | None, latency_percentile: float) -> Slo | None:
+    """The limit that a user gave, or None without a budget.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+    if latency_budget_ms is None:
+        return None
+    return Slo(latency_budget_ms=latency_budget_ms, latency_percentile=latency_percentile)
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """Requests that one dollar buys, at the highest rate that is allowed.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from falcon_ray.knowledge.constants import Constants
 from falcon_ray.knowledge.device import Device, DeviceKind
+from falcon_ray.knowledge.latency.borrowed_shapes import BorrowedShapes
 from falcon_ray.knowledge.latency.composition import fit_composition
 from falcon_ray.knowledge.latency.family_features import FamilyTotals
 from falcon_ray.knowledge.latency.family_fit import fit_family_constants
@@ -27,6 +28,7 @@ from falcon_ray.knowledge.operators.operator import Decomposition, FamilyCalls
 from falcon_ray.knowledge.profile.decompositions import decompositions_of
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.knowledge.profile.tables import floats
+from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
 
 _COMPUTE: Any = pyarrow.compute  # its stubs leave half of the types open
@@ -99,6 +101,7 @@ def _settings(profile: Profile, device: Device, measured: str, dtype: str) -> li
         for threads, share in zip(floats(table, "threads"), floats(table, "share"), strict=True)
     }
     assumed = {(0, 1.0)} if device.kind is DeviceKind.GPU else set[tuple[int, float]]()
+    borrowed = None if operators.num_rows else _borrowed(profile, device, measured, dtype)
     settings = [
         _setting(
             _at(operators, *each),
@@ -110,6 +113,7 @@ def _settings(profile: Profile, device: Device, measured: str, dtype: str) -> li
             share=each[1],
             shipped=own.get(each),
             pooled=pooled,
+            borrowed=borrowed,
         )
         for each in sorted(places | set(own) | assumed)
     ]
@@ -164,6 +168,7 @@ def _setting(
     share: float,
     shipped: Constants | None,
     pooled: Constants | None,
+    borrowed: BorrowedShapes | None,
 ) -> Setting:
     """The predictors of one setting, fitted to the runs measured in it where they suffice."""
     family = shipped
@@ -192,6 +197,7 @@ def _setting(
         composition=None,
         family=_model(family, device, dtype),
         transferred=_model(pooled, device, dtype),
+        borrowed=borrowed,
     )
     if shapes is None or not runs.calls:
         return setting
@@ -210,6 +216,22 @@ def _setting(
     )
     moved = shapes if dtype == measured else shapes.moved_to(device, dtype=dtype)
     return replace(setting, shapes=moved, composition=composition)
+
+
+def _borrowed(profile: Profile, device: Device, measured: str, dtype: str) -> BorrowedShapes | None:
+    """What the operators of other GPUs would take on this one; None where nobody measured any."""
+    if device.kind is not DeviceKind.GPU:
+        return None
+    catalogue = {gpu.gpu_type: Device.of_gpu(gpu) for gpu in Catalogue.packaged().gpus}
+    known = catalogue | {each.name: each for each in profile.devices()}
+    names = {str(name) for name in profile.operators.column("device").unique().to_pylist()}
+    lenders: list[NearestShapes] = []
+    for name in sorted(names & set(known)):
+        rows = _at(_rows_of(profile.operators, name, measured, modes=(EAGER,)), 0, 1.0)
+        if rows.num_rows and known[name].kind is DeviceKind.GPU:
+            shapes = NearestShapes.from_rows(rows, known[name], dtype=measured)
+            lenders.append(shapes.moved_to(device, dtype=dtype))
+    return BorrowedShapes(lenders) if lenders else None
 
 
 def _model(constants: Constants | None, device: Device, dtype: str) -> FamilyModel | None:

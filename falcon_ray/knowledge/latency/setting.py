@@ -6,17 +6,21 @@ were made, nor how their answers are combined.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from falcon_ray.knowledge.constants import Constants
+from falcon_ray.knowledge.latency.borrowed_shapes import BorrowedShapes
 from falcon_ray.knowledge.latency.composition import composed_s, composition_sd
 from falcon_ray.knowledge.latency.estimates import LatencyEstimate
 from falcon_ray.knowledge.latency.family_model import FamilyModel
 from falcon_ray.knowledge.latency.nearest_shapes import NearestShapes
 from falcon_ray.knowledge.operators.operator import Family, FamilyCalls
 from falcon_ray.space.configuration import FloatArray
+
+_Shapes: TypeAlias = NearestShapes | BorrowedShapes
 
 _NOTHING_S = 1e-12
 """Stands for no time at all where its logarithm is taken."""
@@ -54,6 +58,7 @@ class Setting:
         composition: From their sum to the whole model, if models were measured as well.
         family: Constants of this device, if there are any.
         transferred: Constants of other devices, if there are any.
+        borrowed: Measured operators of other devices, for want of any of this one.
     """
 
     threads: int
@@ -62,11 +67,12 @@ class Setting:
     composition: Constants | None
     family: FamilyModel | None
     transferred: FamilyModel | None
+    borrowed: BorrowedShapes | None = None
 
     @property
     def knows_something(self) -> bool:
         """Whether there is anything to predict from."""
-        return any((self.shapes, self.family, self.transferred))
+        return any((self.shapes, self.family, self.transferred, self.borrowed))
 
     @property
     def is_measured(self) -> bool:
@@ -77,10 +83,12 @@ class Setting:
         """What each predictor says, the surest kind first; other devices only for want of this."""
         found: list[LatencyEstimate] = []
         if self.shapes is not None:
-            found.append(self._by_shapes(self.shapes, calls))
+            found.append(self._by_shapes(self.shapes, calls, "profiled shapes"))
         if self.family is not None:
             found.append(_by_family(self.family, calls, "constants of this device"))
-        if not found and self.transferred is not None:
+        if not self.is_measured and self.borrowed is not None:
+            found.append(self._by_shapes(self.borrowed, calls, "shapes of other devices"))
+        if not self.is_measured and self.transferred is not None:
             basis = "constants of other devices, scaled by facts"
             found.append(_by_family(self.transferred, calls, basis))
         return found
@@ -92,18 +100,20 @@ class Setting:
         operators = self._operators(shapes, calls)
         return float(operators.sums[0]), operators.n_calls
 
-    def _by_shapes(self, shapes: NearestShapes, calls: Sequence[FamilyCalls]) -> LatencyEstimate:
+    def _by_shapes(
+        self, shapes: _Shapes, calls: Sequence[FamilyCalls], basis: str
+    ) -> LatencyEstimate:
         operators = self._operators(shapes, calls)
         total = composed_s(self.composition, operators.sums, operators.n_calls)
         return LatencyEstimate(
             log_seconds=np.log(total),
             sd=np.hypot(operators.sd, composition_sd(self.composition)),
             operator_seconds=operators.seconds,
-            basis="profiled shapes",
+            basis=basis,
             warnings=_not_profiled(operators.uncovered),
         )
 
-    def _operators(self, shapes: NearestShapes, calls: Sequence[FamilyCalls]) -> _Operators:
+    def _operators(self, shapes: _Shapes, calls: Sequence[FamilyCalls]) -> _Operators:
         """Operator by operator; families that nobody measured take constants, or bytes alone."""
         seconds: list[FloatArray] = []
         sds: list[FloatArray] = []

@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from falcon_ray.errors import UnknownDeviceError
@@ -6,6 +7,7 @@ from falcon_ray.knowledge.constants import ANY_DEVICE
 from falcon_ray.knowledge.device import Device
 from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.knowledge.profile.schemas import OPERATORS
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
 from tests.unit.knowledge.known import (
@@ -20,6 +22,38 @@ from tests.unit.knowledge.known import (
 
 CATALOGUE = Catalogue.packaged()
 BATCHES = np.array([1.0, 8.0])
+
+
+def measured_layers(device: str, *, factor: float) -> Profile:
+    """Linear layers near `one_layer` that took so many times their ideal time."""
+    facts = Device.of_gpu(CATALOGUE.gpu(device))
+    rows = [
+        {
+            "op": "linear",
+            "family": "linear",
+            "dims": [batch, width, width],
+            "dtype": "float32",
+            "device": device,
+            "threads": 0,
+            "share": 1.0,
+            "mode": "eager",
+            "environment": "made up",
+            "latency_us": 1e6
+            * factor
+            * max(
+                2.0 * batch * width**2 / facts.peak("float32"),
+                4.0 * width**2 / facts.bandwidth_bytes_per_s,
+            ),
+            "relative_sd": 0.01,
+            "n": 9,
+            "flops": 2.0 * batch * width**2,
+            "bytes": 4.0 * (width**2 + 2 * batch * width),
+            "source": "made up",
+        }
+        for batch in (1, 4, 16, 64)
+        for width in (500, 900, 1100, 2000)
+    ]
+    return Profile.of_tables({"operators": pa.Table.from_pylist(rows, schema=OPERATORS)})
 
 
 def predicted(
@@ -103,3 +137,16 @@ def test_another_dtype_stands_in_for_one_that_nobody_measured() -> None:
     assert np.exp(found.log_seconds) == pytest.approx(expected)
     assert (found.sd > RESIDUAL_SD).all()
     assert found.warnings == ("nobody measured known cpu in bfloat16; float32 stands in",)
+
+
+def test_shapes_of_other_gpus_are_borrowed_where_nobody_measured_this_one() -> None:
+    constant = constants(ANY_DEVICE, threads=0)
+    lent = measured_layers("T4", factor=2.0)
+    known = profile(constant, devices=()).merged(lent)
+    predictor = Latencies(known, CATALOGUE).on("L4", "float32")
+    found = predictor.predict(one_layer().calls(BATCHES))
+    assert found.basis.startswith("shapes of other devices and constants of other devices")
+    own = Latencies(known, CATALOGUE).on("T4", "float32").predict(one_layer().calls(BATCHES))
+    assert own.basis == "profiled shapes"
+    assert own.warnings == ()
+    assert "nobody measured L4" in found.warnings[-1]
