@@ -27,6 +27,10 @@ from falcon_ray.studies.vision_runs import SOURCE, VisionRuns, reference_setups,
 
 _LEAST_SETUPS = 8
 """Ranks of a model over fewer set-ups say little."""
+_ROOTS = (
+    *("resne", "vit", "eit", "former", "darknet", "regne", "mobile", "efficient", "ghostnet"),
+    *("convnext", "nasnet", "mix", "hgnet", "hiera", "nfnet", "halo", "coat", "fbnet", "rexnet"),
+)
 _FEW_MODELS = 20
 _N_DRAWS = 4
 
@@ -56,19 +60,24 @@ class HeldOut:
         return np.concatenate(self.sds)
 
 
-def hold_out(runs: list[VisionRuns], *, n_folds: int | None = None) -> tuple[HeldOut, HeldOut]:
+def hold_out(
+    runs: list[VisionRuns], *, n_folds: int | None = None, related: bool = False
+) -> tuple[HeldOut, HeldOut]:
     """Predictions without a model's family, and without its family and its device.
 
     Args:
         runs: All set-ups.
         n_folds: Families are dealt into so many folds; None holds out one family at a time.
+        related: Whether families whose names share a root are held out together.
 
     Returns:
         Of every set-up; of the set-ups that `reference_setups` names, from the mean of the other
         devices' constants in the same mode.
     """
     families = sorted({family for each in runs for family in each.families})
-    fold_of = {family: i % (n_folds or len(families)) for i, family in enumerate(families)}
+    roots = {family: _root(family) if related else family for family in families}
+    groups_of = {root: i for i, root in enumerate(sorted(set(roots.values())))}
+    fold_of = {name: groups_of[root] % (n_folds or len(groups_of)) for name, root in roots.items()}
     references = [i for i in reference_setups(runs) if runs[i].device.kind is DeviceKind.GPU]
     known = HeldOut(runs=runs, errors=[], sds=[])
     foreign = HeldOut(runs=[runs[i] for i in references], errors=[], sds=[])
@@ -100,9 +109,11 @@ def hold_out(runs: list[VisionRuns], *, n_folds: int | None = None) -> tuple[Hel
 
 
 def figures(n_folds: int | None = None) -> list[Figure]:
-    """The figures of held-out vision models; half a minute."""
+    """The figures of held-out vision models; about a minute."""
     runs = vision_runs()
     known, foreign = hold_out(runs, n_folds=n_folds)
+    unrelated, _ = hold_out(runs, n_folds=n_folds, related=True)
+    n_groups = len({_root(family) for each in runs for family in each.families})
     n = len(known.all_errors)
     return [
         Figure(
@@ -111,6 +122,12 @@ def figures(n_folds: int | None = None) -> list[Figure]:
             unit="%",
             at_most=9.0,
             note=f"{n} runs of {len(known.runs)} set-ups, one architecture family held out",
+        ),
+        Figure(
+            name="vision, related architectures held out together: median error",
+            value=100 * _median_error(unrelated.all_errors),
+            unit="%",
+            note=f"{n_groups} groups of families whose names share a root such as vit or resne",
         ),
         Figure(
             name="vision, worst set-up: median error",
@@ -198,6 +215,11 @@ def _sds_of_other_devices(foreign: HeldOut) -> list[float]:
         ]
         sds.append(float(np.sqrt(np.mean(np.square(medians)))))
     return sds
+
+
+def _root(family: str) -> str:
+    """The root that a family's name shares with its relatives', else the name."""
+    return next((root for root in _ROOTS if root in family), family)
 
 
 def _predict(held: HeldOut, i: int, constants: Constants, out: NDArray[np.bool_]) -> None:
