@@ -4,8 +4,6 @@ Weights and activations follow from the decomposition; what the runtime itself t
 the kind of device. The module knows no latency.
 """
 
-import math
-
 import numpy as np
 from scipy import special
 
@@ -32,8 +30,3 @@ def probability_of_fitting(needed_bytes: FloatArray, limit_bytes: FloatArray) ->
     """Probability that a need, known up to `MEMORY_SD`, stays within a limit, shape (n,)."""
     margin = np.log(limit_bytes / needed_bytes) / MEMORY_SD
     return np.asarray(special.ndtr(np.clip(margin, -30, 30)), dtype=np.float64)
-
-
-def gibibytes(n_bytes: float) -> str:
-    """A number of bytes for people."""
-    return f"{n_bytes / 2**30:.1f} GiB" if math.isfinite(n_bytes) else "unknown"

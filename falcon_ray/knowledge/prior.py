@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from falcon_ray.errors import InputError
+from falcon_ray.errors import InputError, UnknownDeviceError
 from falcon_ray.knowledge.device import Device, DeviceKind
 from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.memory import probability_of_fitting, replica_bytes
 from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Decomposition, FamilyCalls
+from falcon_ray.knowledge.profile.decompositions import model_key
 from falcon_ray.knowledge.serving import BatchTimes, capacity_rps, floor_latency_ms, saturation_rps
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray, IndexArray
 from falcon_ray.space.dimension import Dimension, Value
@@ -35,6 +36,7 @@ UNDERSTOOD = frozenset(
     }
 )
 """Dimensions whose effect is predicted; of any other the prior expects none."""
+_UNKNOWN_DEVICE_SD = 1.0
 QUEUEING_SD = 0.2
 """Further sd of the log of what an SLO hangs on: queues and tails are not in a service time."""
 
@@ -95,7 +97,8 @@ def expected_metrics(
         slo: With one, `capacity_rps` and `floor_latency_ms` are expected as well.
 
     Raises:
-        InputError: Nothing is known about a device that a candidate would run on.
+        UnknownDeviceError: Nothing is known about any device that a candidate would run on.
+        InputError: A candidate names no device, or a dtype of unknown width.
     """
     columns = _Columns(space)
     cells = _Cells(columns, host)
@@ -105,6 +108,8 @@ def expected_metrics(
     needed = np.zeros_like(log_seconds)
     limit = np.zeros(cells.n)
     calls: dict[str, tuple[FamilyCalls, ...]] = {}
+    key = model_key(decomposition)
+    unknown: list[int] = []
     warnings: dict[str, None] = dict.fromkeys(
         f"the prior does not know what {name} does, and expects no effect"
         for name in columns.unknown
@@ -113,14 +118,31 @@ def expected_metrics(
         device_name, dtype, share, cores = cells.describe(cell)
         if dtype not in calls:
             calls[dtype] = decomposition.calls(batch_sizes, dtype=dtype)
-        predictor = latencies.on(device_name, dtype)
-        device: Device = predictor.device
-        on_cpu = device.kind is DeviceKind.CPU
-        predicted = predictor.predict(calls[dtype], threads=cores if on_cpu else 0, share=share)
-        log_seconds[cell], sd[cell] = predicted.log_seconds, predicted.sd
+        try:
+            predictor = latencies.on(device_name, dtype)
+            device: Device = predictor.device
+            on_cpu = device.kind is DeviceKind.CPU
+            predicted = predictor.predict(calls[dtype], threads=cores if on_cpu else 0, share=share)
+        except UnknownDeviceError as error:
+            unknown.append(cell)
+            warnings[str(error)] = None
+            continue
+        served = latencies.served(device_name, key)
+        log_seconds[cell] = predicted.log_seconds + served.log_factor
+        sd[cell] = predicted.sd * np.sqrt(served.variance_left)
         needed[cell] = replica_bytes(decomposition, batch_sizes, dtype=dtype, kind=device.kind)
         limit[cell] = host.ram_bytes if on_cpu else share * device.memory_bytes
         warnings |= dict.fromkeys(predicted.warnings)
+    if len(unknown) == len(cells.occurring):
+        raise UnknownDeviceError(next(reversed(warnings)))
+    _fill_unknown(
+        unknown,
+        occurring=cells.occurring,
+        log_seconds=log_seconds,
+        sd=sd,
+        needed=needed,
+        limit=limit,
+    )
     group = cells.of_candidates()
     batch = columns.positions("batch_size", batch_sizes, default=1)
     times = BatchTimes(batch_sizes, np.exp(log_seconds))
@@ -146,13 +168,35 @@ def expected_metrics(
             np.log(floor), np.sqrt(sd[group, 0] ** 2 + QUEUEING_SD**2)
         )
     memory = needed[group, batch]
-    allowed = np.minimum(limit[group], 2.0**30 * columns.numbers("gpu_memory_gib", default=np.inf))
+    # The replicas of a CPU node share its memory.
+    sharing = 1.0 if "gpu_type" in columns.dimensions else replicas
+    allowed = np.minimum(
+        limit[group] / sharing, 2.0**30 * columns.numbers("gpu_memory_gib", default=np.inf)
+    )
     return Prior(
         metrics=metrics,
         memory_bytes=memory,
         probability_fits=probability_of_fitting(memory, allowed),
         warnings=tuple(warnings),
     )
+
+
+def _fill_unknown(
+    unknown: Sequence[int],
+    *,
+    occurring: Sequence[int],
+    log_seconds: FloatArray,
+    sd: FloatArray,
+    needed: FloatArray,
+    limit: FloatArray,
+) -> None:
+    """Expect of unknown devices what the known ones do on average, with a very wide error."""
+    known = [cell for cell in occurring if cell not in unknown]
+    for cell in unknown:
+        log_seconds[cell] = log_seconds[known].mean(axis=0)
+        sd[cell] = _UNKNOWN_DEVICE_SD
+        needed[cell] = needed[known].mean(axis=0)
+        limit[cell] = np.inf
 
 
 class _Columns:

@@ -32,6 +32,8 @@ MAX_PASS_S = 1.0
 """A batch size that would take longer, going by the one before, is not tried."""
 
 _BLOCK_S = 5.0
+_SHARES = 20
+"""Steps that shares are told apart by: hardware gives units in groups, so about what was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Workload:
         batch_sizes: Of the models, ascending.
         dtypes: Names such as "float32".
         settings: How the device is used.
-        done: Latency in microseconds of what is known, by `operator_key` and `model_key`.
+        done: Latency in microseconds of what is known, by `operator_row_key` and `model_row_key`.
         time_budget_s: After so many seconds nothing more is started; None for no limit.
     """
 
@@ -101,19 +103,19 @@ class Block:
     is_last: bool = False
 
 
-def operator_key(row: Mapping[str, Any]) -> Key:
+def operator_row_key(row: Mapping[str, Any]) -> Key:
     """What tells an operator's measurement from others on the same device."""
     return (
         *("operator", row["op"], row["family"], tuple(row["dims"]), row["dtype"]),
-        *(row["threads"], round(row["share"], 1)),
+        *(row["threads"], round(_SHARES * row["share"])),
     )
 
 
-def model_key(row: Mapping[str, Any]) -> Key:
+def model_row_key(row: Mapping[str, Any]) -> Key:
     """What tells a model's measurement from others on the same device."""
     return (
         *("model", row["model"], row["batch_size"], row["dtype"]),
-        *(row["threads"], round(row["share"], 1)),
+        *(row["threads"], round(_SHARES * row["share"])),
     )
 
 
@@ -187,19 +189,21 @@ class _Run:
         )
 
     def models(self) -> Iterator[None]:
+        settings = self._workload.settings if self._workload.models else ()
+        # What is known stands under the share that the device gave, not the one asked for.
+        real = {setting: self._real(setting) for setting in settings}
         for model in self._workload.models:
             module: nn.Module | None = None
             for dtype in self._workload.dtypes:
-                for setting in self._workload.settings:
-                    pending = self._pending(model.name, dtype, setting)
+                for setting, used in real.items():
+                    pending = self._pending(model.name, dtype, used)
                     self._n_done += len(self._workload.batch_sizes) - len(pending)
                     if not pending:
                         continue
                     if module is None:
                         module = model.build().to(self._timer.device)
                     module = module.to(getattr(torch, dtype))
-                    with self._timer.using(setting) as share:
-                        used = replace(setting, share=share)
+                    with self._timer.using(setting):
                         yield from self._model(model, module, dtype, used, pending)
 
     def operators(self) -> Iterator[None]:
@@ -211,7 +215,7 @@ class _Run:
                     for operator in self._workload.operators:
                         self._n_done += 1
                         row = self._operator_row(operator, dtype, used)
-                        if operator_key(row) in self._workload.done:
+                        if operator_row_key(row) in self._workload.done:
                             continue
                         self._doing = f"{operator.name}, {dtype}, {used}"
                         try:
@@ -227,12 +231,16 @@ class _Run:
                         ]
                         yield
 
+    def _real(self, setting: Setting) -> Setting:
+        with self._timer.using(setting) as share:
+            return replace(setting, share=share)
+
     def _pending(self, name: str, dtype: str, setting: Setting) -> list[int]:
         """Batch sizes from the first unknown one on, unless what is known says they take long."""
         sizes = self._workload.batch_sizes
         for i, size in enumerate(sizes):
             row = self._model_row(name, size, dtype, setting)
-            known_us = self._workload.done.get(model_key(row))
+            known_us = self._workload.done.get(model_row_key(row))
             if known_us is None:
                 return list(sizes[i:])
             if i + 1 < len(sizes) and known_us * sizes[i + 1] / size > 1e6 * MAX_PASS_S:

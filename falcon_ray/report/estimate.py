@@ -13,7 +13,6 @@ from falcon_ray.knowledge.curves.resource_curve import ResourceCurve
 from falcon_ray.space.configuration import Configuration
 
 INTERVAL_PERCENT = 80
-_Z_80 = 1.2815515655446004
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +24,9 @@ class Expected:
     high: float
 
     @classmethod
-    def of_log(cls, mean: float, sd: float) -> "Expected":
-        """From mean and sd of the natural log."""
-        return cls(math.exp(mean), math.exp(mean - _Z_80 * sd), math.exp(mean + _Z_80 * sd))
+    def of_log(cls, mean: float, half_width: float) -> "Expected":
+        """From the mean of the natural log and half the width of its interval."""
+        return cls(math.exp(mean), math.exp(mean - half_width), math.exp(mean + half_width))
 
     def times(self, factor: float) -> "Expected":
         """The quantity in another unit."""

@@ -26,7 +26,8 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from falcon_ray.errors import ClusterError, InputError
+from falcon_ray.errors import ClusterError, FalconRayError, InputError
+from falcon_ray.knowledge.profile.directory import first_line
 from falcon_ray.knowledge.profile.files import default_location, resolved_location
 from falcon_ray.knowledge.profile.manifest import Source
 from falcon_ray.knowledge.profile.profile import Profile
@@ -48,6 +49,7 @@ class CurveStoreClient:
         flush_s: Longest time that additions stay in memory alone, for a store made here.
         home_node: Ray's id of the node that the store runs on; by default the node we are on.
         actor: The store's actor, by one who has it already.
+        timeout_s: Longest time that a call may take.
 
     Raises:
         InputError: The location cannot be read or written, or the cluster's store has another.
@@ -61,10 +63,12 @@ class CurveStoreClient:
         flush_s: float = FLUSH_S,
         home_node: str | None = None,
         actor: Any = None,  # noqa: ANN401 - an actor handle
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
         self._location = resolved_location(location or default_location())
         self._takes_any = location is None
         self._flush_s = flush_s
+        self._timeout_s = timeout_s
         # Where the path is: the node of the client that came first, also if another one has to
         # make the store again.
         self._home_node = home_node or ray.get_runtime_context().get_node_id()
@@ -86,11 +90,11 @@ class CurveStoreClient:
             version, (reference,) = self._call("profile")
             if self._held is None or self._held[0] != version:
                 try:
-                    self._held = (version, ray.get(reference, timeout=CALL_TIMEOUT_S))
+                    self._held = (version, ray.get(reference, timeout=self._timeout_s))
                 except ObjectLostError:  # the actor that put it died; its successor puts another
                     continue
                 except RayError as error:
-                    raise _unusable(self._location, error) from error
+                    raise self._explained(error) from error
             return self._held[1]
         raise ClusterError(
             f"the curve store of {self._location} was lost {ATTEMPTS} times while its profile was "
@@ -142,37 +146,42 @@ class CurveStoreClient:
 
         Call it before ending a Ray of one's own, which ends actors without notice. On a cluster
         that stays, `flush` is enough.
+
+        Raises:
+            InputError: The location cannot be written any more.
+            ClusterError: The store does not answer, so that what was added last may be lost.
         """
         self._held = None
         for _ in range(ATTEMPTS):
             try:
                 # This one waits while the actor is restarting. The next one must not be tried
                 # again by Ray, for which an actor that ends has failed.
-                ray.get(self._actor.opened.remote(), timeout=CALL_TIMEOUT_S)
+                ray.get(self._actor.opened.remote(), timeout=self._timeout_s)
                 end = self._actor.end.options(max_task_retries=0).remote()
-                ray.get(end, timeout=CALL_TIMEOUT_S)
+                ray.get(end, timeout=self._timeout_s)
             except ActorUnavailableError:
                 continue
             except ActorDiedError:
                 return
-            except RayTaskError as error:
-                raise _said(error) from None
             except RayError as error:
-                raise _unusable(self._location, error) from error
+                raise self._explained(error) from error
+        raise ClusterError(
+            f"the curve store of {self._location} broke {ATTEMPTS} times while it was to end, so "
+            "that what was added since its last flush may be lost; look at its node's memory and "
+            "disk"
+        )
 
     def _call(self, method: str, *arguments: Profile) -> Any:  # noqa: ANN401
         for attempt in range(ATTEMPTS):
             try:
                 reply = getattr(self._actor, method).remote(*arguments)
-                return ray.get(reply, timeout=CALL_TIMEOUT_S)
+                return ray.get(reply, timeout=self._timeout_s)
             except ActorDiedError as error:
                 if attempt + 1 == ATTEMPTS:
-                    raise _unusable(self._location, error) from error
+                    raise self._explained(error) from error
                 self._actor = self._connected()  # somebody closed it
-            except RayTaskError as error:
-                raise _said(error) from None
             except RayError as error:
-                raise _unusable(self._location, error) from error
+                raise self._explained(error) from error
         raise AssertionError("the last attempt returns or raises")
 
     def _connected(self) -> Any:  # noqa: ANN401 - an actor handle
@@ -181,9 +190,9 @@ class CurveStoreClient:
         except ValueError:  # nobody has made it yet, or somebody closed it
             actor = self._made()
         try:
-            location, problem = ray.get(actor.opened.remote(), timeout=CALL_TIMEOUT_S)
+            location, problem = ray.get(actor.opened.remote(), timeout=self._timeout_s)
         except RayError as error:
-            raise _unusable(self._location, error) from error
+            raise self._explained(error) from error
         if location != self._location and self._takes_any:
             self._location = location
         elif location != self._location:
@@ -211,23 +220,34 @@ class CurveStoreClient:
             scheduling_strategy=NodeAffinitySchedulingStrategy(self._home_node, soft=not is_local),
         ).remote(self._location, self._flush_s)
 
+    def _explained(self, error: RayError) -> FalconRayError:
+        """What the actor raised on purpose, else what Ray did, in one line."""
+        store = f"the curve store of {self._location}"
+        if isinstance(error, RayTaskError):
+            cause = error.cause
+            if isinstance(cause, InputError):
+                return InputError(str(cause))
+            return ClusterError(
+                f"{store} failed: {type(cause).__name__}: {first_line(cause)}; look at the log of "
+                f"the actor {ACTOR_NAME}, and check the location by falcon-ray store show"
+            )
+        reason = first_line(error)
+        if isinstance(error, ActorUnschedulableError):
+            reason = "its node is gone; name an s3:// location for a store that outlives its node"
+        elif isinstance(error, GetTimeoutError):
+            reason = f"it did not answer within {self._timeout_s:g} s; look at its node's load"
+        return ClusterError(f"{store} cannot be used: {reason}")
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _client, (self._location, self._flush_s, self._home_node, self._actor)
+        return (
+            _client,
+            (self._location, self._flush_s, self._home_node, self._actor, self._timeout_s),
+        )
 
 
-def _client(location: str, flush_s: float, home_node: str, actor: object) -> CurveStoreClient:
-    return CurveStoreClient(location, flush_s=flush_s, home_node=home_node, actor=actor)
-
-
-def _said(error: RayTaskError) -> Exception:
-    """What the actor raised on purpose, without Ray's traceback around it."""
-    return InputError(str(error.cause)) if isinstance(error.cause, InputError) else error
-
-
-def _unusable(location: str, error: RayError) -> ClusterError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if isinstance(error, ActorUnschedulableError):
-        first = "its node is gone; name an s3:// location for a store that outlives its node"
-    elif isinstance(error, GetTimeoutError):
-        first = f"it did not answer within {CALL_TIMEOUT_S:g} s"
-    return ClusterError(f"the curve store of {location} cannot be used: {first}")
+def _client(
+    location: str, flush_s: float, home_node: str, actor: object, timeout_s: float
+) -> CurveStoreClient:
+    return CurveStoreClient(
+        location, flush_s=flush_s, home_node=home_node, actor=actor, timeout_s=timeout_s
+    )

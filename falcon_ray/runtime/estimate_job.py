@@ -12,12 +12,18 @@ import numpy as np
 import psutil
 
 from falcon_ray.errors import InputError, UnknownDeviceError
+from falcon_ray.knowledge.latency.family_model import half_width_in_sd
 from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.operators.operator import Decomposition, Family
 from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.profiling.device_facts import cpu_identity
-from falcon_ray.report.estimate import Estimate, Expected, ExpectedConfiguration
+from falcon_ray.report.estimate import (
+    INTERVAL_PERCENT,
+    Estimate,
+    Expected,
+    ExpectedConfiguration,
+)
 from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.estimate_llm import CONFIG_SUFFIX, estimate_llm
 from falcon_ray.runtime.estimate_operators import operator_part
@@ -41,6 +47,7 @@ _LEFT_OUT: dict[str, Sequence[Value]] = {
 }
 """What an estimate leaves out of the default space of GPUs: there it changes no price a request."""
 _LIKELY = 0.5
+_HALF_WIDTH_IN_SD = half_width_in_sd(INTERVAL_PERCENT / 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +262,7 @@ def _best_rows(compared: Compared, top: int) -> Iterator[int]:
 
 def _expected(compared: Compared, i: int, objective: Objective) -> ExpectedConfiguration:
     metrics = {
-        name: Expected.of_log(float(each.mean[i]), float(each.sd[i]))
+        name: Expected.of_log(float(each.mean[i]), _HALF_WIDTH_IN_SD * float(each.sd[i]))
         for name, each in compared.prior.metrics.items()
     }
     usd = float(compared.usd_per_hour[i])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.curves.resource_curve import CurveSubject, curve_over
@@ -18,6 +19,7 @@ from falcon_ray.knowledge.llm.deployments import LlmDeployments, LlmGpu
 from falcon_ray.knowledge.llm.predictor import LlmPrediction, LlmPredictor, llm_gpus
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.report.estimate import (
+    INTERVAL_PERCENT,
     Estimate,
     Expected,
     ExpectedConfiguration,
@@ -154,9 +156,7 @@ def _expected(
     space: ConfigurationSpace, predicted: LlmPrediction, usd_per_hour: FloatArray, i: int
 ) -> ExpectedConfiguration:
     candidate = space.candidates[i]
-    rate = Expected.of_log(
-        float(predicted.log_throughput_rps[i]), float(predicted.throughput_sd[i])
-    )
+    rate = _interval(predicted.log_throughput_rps[i], predicted.throughput_sd[i])
     return ExpectedConfiguration(
         configuration=candidate,
         device=candidate.text("gpu_type", ""),
@@ -164,16 +164,18 @@ def _expected(
         requests_per_dollar=rate.times(SECONDS_PER_HOUR / float(usd_per_hour[i])),
         metrics={
             "throughput_rps": rate,
-            "ttft_ms": Expected.of_log(
-                float(predicted.log_ttft_ms[i]), float(predicted.ttft_sd[i])
-            ),
-            "tpot_ms": Expected.of_log(
-                float(predicted.log_tpot_ms[i]), float(predicted.tpot_sd[i])
-            ),
+            "ttft_ms": _interval(predicted.log_ttft_ms[i], predicted.ttft_sd[i]),
+            "tpot_ms": _interval(predicted.log_tpot_ms[i], predicted.tpot_sd[i]),
         },
         memory_gib=float(predicted.memory_bytes[i]) / GIB,
         probability_fits=float(predicted.probability_fits[i]),
     )
+
+
+def _interval(log_mean: np.float64, sd: np.float64) -> Expected:
+    """Errors of this predictor are normal, by whose quantile its intervals were measured."""
+    quantile = float(special.ndtri(0.5 + INTERVAL_PERCENT / 200))
+    return Expected.of_log(float(log_mean), quantile * float(sd))
 
 
 def _terms(

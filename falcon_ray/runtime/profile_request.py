@@ -63,6 +63,16 @@ class ProfileRequest:
         if self.time_budget_s is not None and not self.time_budget_s > 0:
             raise InputError(f"time_budget_s must be positive, got {self.time_budget_s!r}")
 
+    def threads_on(self, n_cores: int) -> tuple[int, ...]:
+        """Numbers of threads to measure with on a CPU; those above its cores are left out.
+
+        Args:
+            n_cores: Physical cores of the CPU.
+        """
+        if not self.threads:
+            return tuple(sorted({1, n_cores}))
+        return tuple(n for n in self.threads if n <= n_cores)
+
     @property
     def command(self) -> str:
         """The command that asks for the same."""

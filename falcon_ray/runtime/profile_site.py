@@ -22,8 +22,8 @@ from falcon_ray.profiling.device_profile import (
     ModelToRun,
     Workload,
     measure,
-    model_key,
-    operator_key,
+    model_row_key,
+    operator_row_key,
 )
 from falcon_ray.profiling.shape_design import DesignSize, design
 from falcon_ray.profiling.timers import CpuTimer, GpuTimer, Setting, Timer
@@ -110,7 +110,7 @@ class SitePlan:
         """
         here = (start.device.name, start.environment.key)
         found: dict[Key, float] = {}
-        for rows, key in ((self.operators, operator_key), (self.model_rows, model_key)):
+        for rows, key in ((self.operators, operator_row_key), (self.model_rows, model_row_key)):
             for row in rows:
                 is_sharp = row["mode"] == "eager" and row["relative_sd"] <= BLURRED_RELATIVE_SD
                 if is_sharp and (row["device"], row["environment"]) == here:

@@ -7,7 +7,7 @@ search that is killed at any moment can be resumed and measures nothing twice.
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ import ray
 from ray.exceptions import RayError
 
 from falcon_ray.errors import ClusterError, InputError
+from falcon_ray.knowledge.profile.files import check_writable, resolved_location
 from falcon_ray.optimizers.optimizer import Suggestion
 from falcon_ray.optimizers.registry import make_optimizer
 from falcon_ray.report.files import write_report
 from falcon_ray.report.journal import Journal, holds_journal
+from falcon_ray.report.kept_prior import KeptPrior, read_prior, write_prior
 from falcon_ray.report.recommendation import NothingFeasible, Standing, recommend
 from falcon_ray.report.record import Role, SearchHeader, SearchRecord, read_search
 from falcon_ray.report.result import SearchResult
@@ -66,7 +68,7 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     shown = display or SilentDisplay()
     if values.get("resume") is not None:
         return _resume(values, shown)
-    request = request_of(values)
+    request = _with_checked_store(request_of(values))
     directory = _new_directory(request)
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
@@ -96,7 +98,7 @@ def dry_run(values: Mapping[str, Any]) -> list[str]:
     request = request_of(values)
     if request.resume is not None:
         raise InputError("a dry run plans a new search; leave out resume")
-    _new_directory(request)
+    _new_directory(_with_checked_store(request))
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
         header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
@@ -148,6 +150,18 @@ def _write_files(directory: Path) -> SearchResult:
     if result.is_deployable:
         result.export(directory / "serve.yaml")
     return result
+
+
+def _with_checked_store(request: SearchRequest) -> SearchRequest:
+    """The request with its store by full name, once that can be written.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if request.store is None:
+        return request
+    check_writable(request.store)
+    return replace(request, store=resolved_location(request.store))
 
 
 def _new_directory(request: SearchRequest) -> Path:
@@ -225,36 +239,15 @@ class _SearchJob:
             plan=measurement_plan(self._request),
             deploy_timeout_s=self._request.deploy_timeout_s,
         )
-        target = self._checked.target
-        knowledge = search_knowledge(
-            header,
-            target.model if isinstance(target, ModelTarget) else None,
-            self._cluster,
-            store=self._request.store,
-            note=self._display.note,
-        )
-        try:
-            self._search(header, setup, knowledge, record)
-        finally:
-            knowledge.close(ends_ray=self._cluster.is_local)
-
-    def _search(
-        self,
-        header: SearchHeader,
-        setup: TrialSetup,
-        knowledge: SearchKnowledge,
-        record: SearchRecord,
-    ) -> None:
-        self._knowledge = knowledge
-        prior = knowledge.prior if self._request.prior else None
+        prior = self._know(header, began=bool(record.trials))
         optimizer = make_optimizer(
             self._request.optimizer,
             header.space,
             header.objective,
             header.pricing.usd_per_hour(header.space.candidates),
             seed=header.seed,
-            prior=None if prior is None else {k: v.mean for k, v in prior.metrics.items()},
-            fits=None if prior is None else prior.probability_fits,
+            prior=None if prior is None else prior.means,
+            fits=None if prior is None else prior.fits,
         )
         searcher = FalconSearch(
             header.space,
@@ -281,6 +274,23 @@ class _SearchJob:
         if best is not None and self._request.confirm:
             self._confirm(best.configuration, header, setup)
         self._journal.search_ended(searcher.end_reason)
+
+    def _know(self, header: SearchHeader, *, began: bool) -> KeptPrior | None:
+        """Connect to what is known; a search that goes on keeps the prior that it began with."""
+        target = self._checked.target
+        self._knowledge = search_knowledge(
+            header,
+            target.model if isinstance(target, ModelTarget) else None,
+            self._cluster,
+            store=self._request.store,
+            wants_prior=self._request.prior and not began,
+            note=self._display.note,
+        )
+        if not began and self._knowledge.prior is not None:
+            expected = self._knowledge.prior
+            means = {name: each.mean for name, each in expected.metrics.items()}
+            write_prior(self._directory, KeptPrior(means, expected.probability_fits))
+        return read_prior(self._directory)
 
     def _started(self, trial_id: str, suggestion: Suggestion) -> None:
         number, self._next_number = self._next_number, self._next_number + 1

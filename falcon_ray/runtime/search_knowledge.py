@@ -5,15 +5,17 @@ is said once, and the search goes on with less.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 import ray
+from ray.exceptions import RayError
 
 from falcon_ray.errors import ClusterError, InputError
-from falcon_ray.knowledge.latency.device_knowledge import SERVED
 from falcon_ray.knowledge.latency.latencies import Latencies
+from falcon_ray.knowledge.latency.profile_view import SERVED
 from falcon_ray.knowledge.operators.operator import Decomposition
 from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
 from falcon_ray.knowledge.profile.decompositions import decomposition_rows, model_key
@@ -27,20 +29,35 @@ from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.ray_session import GIB, Cluster
 from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.catalogue import Catalogue
+from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Observation
 
 logger = logging.getLogger(__name__)
 
+STORE_TIMEOUT_S = 15.0
+"""A store that takes longer is done without."""
 _SERVED_RELATIVE_SD = 0.02
 """Of the median time of a full batch inside a replica, whose spread is not reported."""
 
 
-@dataclass(frozen=True, slots=True)
+class Learner(Protocol):
+    """Where measurements go; the cluster's curve store is one."""
+
+    def add(self, tables: Mapping[str, pa.Table]) -> str:
+        """Take rows by the name of their table."""
+        ...
+
+    def flush(self) -> str:
+        """Have them written."""
+        ...
+
+
+@dataclass(slots=True)
 class SearchKnowledge:
     """The prior of one search, and the way back into the store.
 
     Attributes:
-        prior: Of every candidate; None where nothing is known.
+        prior: Of every candidate; None where nothing is known, or it was not asked for.
         decomposition: Of the model; None for an application.
         cpu: Name of the CPU that serves candidates without a GPU, in profiles.
         environment: Of that CPU's machine.
@@ -48,62 +65,81 @@ class SearchKnowledge:
     """
 
     prior: Prior | None
-    decomposition: Decomposition | None
-    cpu: str
-    environment: Environment | None
-    store: CurveStoreClient | None
+    decomposition: Decomposition | None = None
+    cpu: str = ""
+    environment: Environment | None = None
+    store: Learner | None = None
 
     def learn(self, observation: Observation) -> None:
-        """Add what a trial measured of the model to the store."""
+        """Add what a trial measured of the model to the store, at once.
+
+        Replicas that share a node slow each other, and a part of a GPU is no limit of its
+        compute, so only a replica that was alone on a whole device is learnt from.
+        """
+        store, rows = self.store, self._rows(observation)
+        if store is None or rows is None:
+            return
+        try:
+            store.add(rows)
+            store.flush()
+        except (ClusterError, InputError) as error:
+            self.store = None  # a store that does not answer would slow every trial
+            logger.warning("nothing more is learnt for later searches: %s", error)
+
+    def _rows(self, observation: Observation) -> dict[str, pa.Table] | None:
+        """What the store takes of an observation; None where it says nothing of the model."""
         measured = observation.measurement
+        configuration = observation.configuration
+        device = self._device(configuration)
+        alone = (
+            configuration.count("replicas", 1) == 1 and configuration.number("gpu_share", 1) == 1
+        )
         if (
-            self.store is None
-            or self.decomposition is None
+            self.decomposition is None
             or self.environment is None
             or measured is None
             or measured.service_time_ms is None
+            or device is None
+            or not alone
         ):
-            return
-        configuration = observation.configuration
-        gpu = configuration.text("gpu_type", "")
+            return None
+        on_gpu = "gpu_type" in configuration
+        facts = {**self.environment.facts, **({"gpu": device} if on_gpu else {})}
+        environment = Environment(facts)
+        batch_size = configuration.count("batch_size", 1)
         row = {
             "model": model_key(self.decomposition),
-            "batch_size": configuration.count("batch_size", 1),
+            "batch_size": batch_size,
             "dtype": configuration.text("dtype", "float32"),
-            "device": Catalogue.packaged().gpu(gpu).gpu_type if gpu else self.cpu,
-            "threads": 0 if gpu else configuration.count("cpu_cores", 1),
-            "share": configuration.number("gpu_share", 1.0) if gpu else 1.0,
+            "device": device,
+            "threads": 0 if on_gpu else configuration.count("cpu_cores", 1),
+            "share": 1.0,
             "mode": SERVED,
-            "environment": self.environment.key,
+            "environment": environment.key,
             "latency_us": 1e3 * measured.service_time_ms,
             "relative_sd": _SERVED_RELATIVE_SD,
-            "n": max(measured.n_requests // configuration.count("batch_size", 1), 1),
-            "peak_memory_bytes": None if measured.memory_gib is None else measured.memory_gib * GIB,
+            "n": max(measured.n_requests // batch_size, 1),
+            "peak_memory_bytes": None,  # a replica's resident memory is something else
             "source": OWN_SOURCE,
         }
-        facts = [{"environment": self.environment.key, "facts": self.environment.text}]
-        try:
-            self.store.add(
-                {
-                    "models": pa.Table.from_pylist([row], schema=MODELS),
-                    "decompositions": decomposition_rows(self.decomposition),
-                    "environments": pa.Table.from_pylist(facts, schema=ENVIRONMENTS),
-                }
-            )
-        except (ClusterError, InputError) as error:
-            logger.warning("the curve store did not take a measurement: %s", error)
+        environments = [{"environment": environment.key, "facts": environment.text}]
+        return {
+            "models": pa.Table.from_pylist([row], schema=MODELS),
+            "decompositions": decomposition_rows(self.decomposition),
+            "environments": pa.Table.from_pylist(environments, schema=ENVIRONMENTS),
+        }
 
-    def close(self, *, ends_ray: bool) -> None:
-        """Have everything written; a Ray of our own takes its store with it."""
-        if self.store is None:
-            return
-        try:
-            if ends_ray:
-                self.store.close()
-            else:
-                self.store.flush()
-        except (ClusterError, InputError) as error:
-            logger.warning("the curve store did not write its last measurements: %s", error)
+    def _device(self, configuration: Configuration) -> str | None:
+        """Its name in profiles; None where Ray's name stands for several cards."""
+        if "gpu_type" not in configuration:
+            return self.cpu or None
+        name = configuration.text("gpu_type", "")
+        alike = [
+            each.gpu_type
+            for each in Catalogue.packaged().gpus
+            if name in (each.gpu_type, each.accelerator_type)
+        ]
+        return alike[0] if len(alike) == 1 else None
 
 
 def search_knowledge(
@@ -112,6 +148,7 @@ def search_knowledge(
     cluster: Cluster,
     *,
     store: str | None,
+    wants_prior: bool,
     note: Callable[[str], None],
 ) -> SearchKnowledge:
     """Connect to the cluster's store, and predict every candidate as far as it allows.
@@ -121,29 +158,40 @@ def search_knowledge(
         model: The model that is searched for; None for an application.
         cluster: Where its trials will run.
         store: Location of the store; None takes the cluster's own, or the default.
+        wants_prior: Whether to predict at all.
         note: Told in one line what is missing.
-
-    Raises:
-        InputError: The store that was named cannot be read or written.
     """
-    client: CurveStoreClient | None = None
     try:
-        client = CurveStoreClient(store)
+        client = CurveStoreClient(store, timeout_s=STORE_TIMEOUT_S)
     except (ClusterError, InputError) as error:
-        if store is not None:
-            raise
         note(f"nothing will be learnt for later searches: {error}")
+        client = None
     if model is None:
-        return SearchKnowledge(None, None, "", None, client)
-    cpu, environment = ray.get(_serving_cpu.remote())
+        return SearchKnowledge(None, store=client)
     try:
         decomposition = decompose_model(model, name=header.target)
-    except InputError as error:
-        note(f"no prior: {error}")
-        return SearchKnowledge(None, None, cpu, environment, client)
-    profile = packaged_profile()
+        cpu, environment = ray.get(_serving_cpu.remote(), timeout=STORE_TIMEOUT_S)
+    except (InputError, RayError) as error:
+        note(f"no prior: {(str(error).splitlines() or [''])[0]}")
+        return SearchKnowledge(None, store=client)
+    prior = None
+    if wants_prior:
+        prior = _prior(header, decomposition, cluster, client, cpu=cpu, note=note)
+    return SearchKnowledge(prior, decomposition, cpu, environment, client)
+
+
+def _prior(
+    header: SearchHeader,
+    decomposition: Decomposition,
+    cluster: Cluster,
+    client: CurveStoreClient | None,
+    *,
+    cpu: str,
+    note: Callable[[str], None],
+) -> Prior | None:
     try:
-        profile = profile if client is None else profile.merged(client.profile())
+        packaged = packaged_profile()
+        profile = packaged if client is None else packaged.merged(client.profile())
         prior = expected_metrics(
             header.space,
             decomposition,
@@ -153,10 +201,10 @@ def search_knowledge(
         )
     except (ClusterError, InputError) as error:
         note(f"no prior: {error}")
-        return SearchKnowledge(None, decomposition, cpu, environment, client)
+        return None
     for line in prior.warnings:
         note(f"thin knowledge: {line}")
-    return SearchKnowledge(prior, decomposition, cpu, environment, client)
+    return prior
 
 
 @ray.remote(num_cpus=0)

@@ -185,7 +185,9 @@ def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> Sear
     """
     _check_names(given)
     # output_dir may not be given either, which the request itself explains.
-    changeable = {"max_trials", "time_budget_s", "confirm", "resume", "address", "output_dir"}
+    changeable = {
+        *("max_trials", "time_budget_s", "confirm", "resume", "address", "output_dir", "store")
+    }
     merged = dict(stored)
     for name, value in given.items():
         if name not in changeable and _plain(value) != _plain(stored.get(name)):

@@ -4,13 +4,11 @@ Constants are fitted on the spot from the models that the profile measured there
 not know how predictions are combined; `latencies.py` does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
 from falcon_ray.knowledge.constants import Constants
@@ -19,24 +17,15 @@ from falcon_ray.knowledge.latency.borrowed_shapes import BorrowedShapes
 from falcon_ray.knowledge.latency.composition import fit_composition
 from falcon_ray.knowledge.latency.family_features import FamilyTotals
 from falcon_ray.knowledge.latency.family_fit import fit_family_constants
-from falcon_ray.knowledge.latency.family_model import PREDICTOR as FAMILY
 from falcon_ray.knowledge.latency.family_model import FamilyModel
 from falcon_ray.knowledge.latency.family_pool import transferred
 from falcon_ray.knowledge.latency.nearest_shapes import NearestShapes
+from falcon_ray.knowledge.latency.profile_view import EAGER, ProfileView, at, places
 from falcon_ray.knowledge.latency.setting import Setting
 from falcon_ray.knowledge.operators.operator import Decomposition, FamilyCalls
-from falcon_ray.knowledge.profile.decompositions import decompositions_of
-from falcon_ray.knowledge.profile.profile import Profile
-from falcon_ray.knowledge.profile.tables import floats
-from falcon_ray.space.catalogue import Catalogue
+from falcon_ray.knowledge.profile.decompositions import fingerprint
 from falcon_ray.space.configuration import FloatArray
 
-_COMPUTE: Any = pyarrow.compute  # its stubs leave half of the types open
-
-EAGER = "eager"
-"""The mode of calls one by one."""
-SERVED = "served"
-"""The mode of batches inside a replica under load, as trials measure them."""
 _STAND_INS = ("float32", "bfloat16", "float16")
 """Dtypes that stand in for one that nobody measured, in this order."""
 _MIN_MODELS = 4
@@ -61,63 +50,79 @@ class DeviceKnowledge:
     settings: tuple[Setting, ...]
 
 
-def device_knowledge(profile: Profile, device: Device, dtype: str) -> DeviceKnowledge:
+def device_knowledge(view: ProfileView, device: Device, dtype: str) -> DeviceKnowledge:
     """Sort what a profile holds about a device and dtype, and fit what can be fitted.
 
     Where nobody measured the dtype, another one stands in: multiples of ideal time carry over,
-    and ideal time is that of the dtype that is asked for.
+    and ideal time is that of the dtype that is asked for. Where nobody measured the device at
+    all, other devices stand in.
 
     Args:
-        profile: Measurements and constants.
+        view: Of the profile.
         device: Facts of the device.
         dtype: Of the arithmetic.
     """
-    for measured in (dtype, *(each for each in _STAND_INS if each != dtype)):
-        settings = tuple(_settings(profile, device, measured, dtype))
-        if settings:
-            return DeviceKnowledge(
-                device=device, dtype=dtype, measured_dtype=measured, settings=settings
-            )
+    dtypes = (dtype, *(each for each in _STAND_INS if each != dtype))
+    for find in (_measured_settings, _settings_of_others):
+        for measured in dtypes:
+            settings = find(view, device, measured, dtype)
+            if settings:
+                return DeviceKnowledge(
+                    device=device, dtype=dtype, measured_dtype=measured, settings=settings
+                )
     return DeviceKnowledge(device=device, dtype=dtype, measured_dtype=dtype, settings=())
 
 
-def _settings(profile: Profile, device: Device, measured: str, dtype: str) -> list[Setting]:
-    """What was measured in one dtype, as predictors of another, or of the same."""
-    operators = _rows_of(profile.operators, device.name, measured, modes=(EAGER,))
-    models = _rows_of(profile.models, device.name, measured, modes=(EAGER, SERVED))
-    decompositions = decompositions_of(profile.table("decompositions")) if models.num_rows else {}
-    constants = profile.constants(FAMILY)
-    pooled = transferred(constants, device, measured)
+def _measured_settings(
+    view: ProfileView, device: Device, measured: str, dtype: str
+) -> tuple[Setting, ...]:
+    """What was measured on the device in one dtype, as predictors of another, or of the same."""
+    operators = view.rows("operators", device.name, measured)
+    models = view.rows("models", device.name, measured)
     own: dict[tuple[int, float], Constants] = {}
-    for each in constants:
+    for each in view.constants:
         if each.device == device.name and each.dtype == measured:
             place = (each.threads, each.share)
             # In want of calls one by one, another mode is nearer than another device.
             if each.mode == EAGER or place not in own:
                 own[place] = each
-    places = {
-        (int(threads), float(share))
-        for table in (operators, models)
-        for threads, share in zip(floats(table, "threads"), floats(table, "share"), strict=True)
-    }
-    assumed = {(0, 1.0)} if device.kind is DeviceKind.GPU else set[tuple[int, float]]()
-    borrowed = None if operators.num_rows else _borrowed(profile, device, measured, dtype)
+    pooled = transferred(view.constants, device, measured)
     settings = [
         _setting(
-            _at(operators, *each),
-            _Runs.of(_at(models, *each), decompositions, measured),
+            view.shapes(device, measured, threads=threads, share=share),
+            _Runs.of(at(models, threads, share), view.decompositions, measured),
             device=device,
             measured=measured,
             dtype=dtype,
-            threads=each[0],
-            share=each[1],
-            shipped=own.get(each),
+            threads=threads,
+            share=share,
+            shipped=own.get((threads, share)),
             pooled=pooled,
-            borrowed=borrowed,
         )
-        for each in sorted(places | set(own) | assumed)
+        for threads, share in sorted(places((operators, models)) | set(own))
     ]
-    return [each for each in settings if each.knows_something]
+    return tuple(each for each in settings if each.is_measured)
+
+
+def _settings_of_others(
+    view: ProfileView, device: Device, measured: str, dtype: str
+) -> tuple[Setting, ...]:
+    """What other GPUs say of a whole GPU; nothing for a CPU, whose threads they do not share."""
+    if device.kind is not DeviceKind.GPU:
+        return ()
+    lenders = view.shapes_of_other_gpus(device, measured)
+    setting = Setting(
+        threads=0,
+        share=1.0,
+        shapes=None,
+        composition=None,
+        family=None,
+        transferred=_model(transferred(view.constants, device, measured), device, dtype),
+        borrowed=BorrowedShapes([each.moved_to(device, dtype=dtype) for each in lenders])
+        if lenders
+        else None,
+    )
+    return (setting,) if setting.knows_something else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +144,9 @@ class _Runs:
     @classmethod
     def of(cls, rows: pa.Table, decompositions: Mapping[str, Decomposition], dtype: str) -> "_Runs":
         known = [row for row in rows.to_pylist() if row["model"] in decompositions]
-        names = sorted({str(row["model"]) for row in known})
+        # One model may have been called by several names.
+        models = [fingerprint(row["model"]) for row in known]
+        names = sorted(set(models))
         return cls(
             calls=tuple(
                 decompositions[row["model"]].calls(
@@ -148,7 +155,9 @@ class _Runs:
                 for row in known
             ),
             seconds=np.array([row["latency_us"] / 1e6 for row in known]),
-            model=np.array([names.index(row["model"]) for row in known], dtype=np.intp),
+            model=np.array(
+                [names.index(fingerprint(row["model"])) for row in known], dtype=np.intp
+            ),
             source=str(known[0]["source"]) if known else "",
         )
 
@@ -158,7 +167,7 @@ class _Runs:
 
 
 def _setting(
-    operators: pa.Table,
+    shapes: NearestShapes | None,
     runs: _Runs,
     *,
     device: Device,
@@ -168,7 +177,6 @@ def _setting(
     share: float,
     shipped: Constants | None,
     pooled: Constants | None,
-    borrowed: BorrowedShapes | None,
 ) -> Setting:
     """The predictors of one setting, fitted to the runs measured in it where they suffice."""
     family = shipped
@@ -185,11 +193,6 @@ def _setting(
             threads=threads,
             share=share,
         )
-    shapes = (
-        NearestShapes.from_rows(operators, device, dtype=measured, share=share)
-        if operators.num_rows
-        else None
-    )
     setting = Setting(
         threads=threads,
         share=share,
@@ -197,10 +200,12 @@ def _setting(
         composition=None,
         family=_model(family, device, dtype),
         transferred=_model(pooled, device, dtype),
-        borrowed=borrowed,
     )
-    if shapes is None or not runs.calls:
+    if shapes is None:
         return setting
+    moved = shapes if dtype == measured else shapes.moved_to(device, dtype=dtype, share=share)
+    if not runs.calls:
+        return replace(setting, shapes=moved)
     sums = [setting.operator_sum(shapes, each) for each in runs.calls]
     composition = fit_composition(
         np.array([seconds for seconds, _ in sums]),
@@ -214,37 +219,8 @@ def _setting(
         share=share,
         source=runs.source,
     )
-    moved = shapes if dtype == measured else shapes.moved_to(device, dtype=dtype)
     return replace(setting, shapes=moved, composition=composition)
-
-
-def _borrowed(profile: Profile, device: Device, measured: str, dtype: str) -> BorrowedShapes | None:
-    """What the operators of other GPUs would take on this one; None where nobody measured any."""
-    if device.kind is not DeviceKind.GPU:
-        return None
-    catalogue = {gpu.gpu_type: Device.of_gpu(gpu) for gpu in Catalogue.packaged().gpus}
-    known = catalogue | {each.name: each for each in profile.devices()}
-    names = {str(name) for name in profile.operators.column("device").unique().to_pylist()}
-    lenders: list[NearestShapes] = []
-    for name in sorted(names & set(known)):
-        rows = _at(_rows_of(profile.operators, name, measured, modes=(EAGER,)), 0, 1.0)
-        if rows.num_rows and known[name].kind is DeviceKind.GPU:
-            shapes = NearestShapes.from_rows(rows, known[name], dtype=measured)
-            lenders.append(shapes.moved_to(device, dtype=dtype))
-    return BorrowedShapes(lenders) if lenders else None
 
 
 def _model(constants: Constants | None, device: Device, dtype: str) -> FamilyModel | None:
     return None if constants is None else FamilyModel(replace(constants, dtype=dtype), device)
-
-
-def _rows_of(table: pa.Table, device: str, dtype: str, *, modes: Sequence[str]) -> pa.Table:
-    mask = np.ones(table.num_rows, dtype=np.bool_)
-    for column, wanted in (("device", [device]), ("dtype", [dtype]), ("mode", modes)):
-        mask &= _COMPUTE.is_in(table.column(column), pa.array(list(wanted))).to_numpy()
-    return table.filter(_COMPUTE.cast(mask, pa.bool_()))
-
-
-def _at(table: pa.Table, threads: int, share: float) -> pa.Table:
-    mask = (floats(table, "threads") == threads) & (floats(table, "share") == share)
-    return table.filter(_COMPUTE.cast(mask, pa.bool_()))

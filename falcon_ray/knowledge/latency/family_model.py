@@ -60,10 +60,16 @@ class FamilyModel:
         self._values[places] = constants.values
         self._covariance = np.zeros((len(TERMS), len(TERMS)))
         self._covariance[np.ix_(places, places)] = constants.covariance
+        for family in self.unknown_families:
+            # Ideal times, give or take as much: nothing may cost nothing.
+            for term in (flops_term(family), bytes_term(family)):
+                if term in TERMS:
+                    place = TERMS.index(term)
+                    self._values[place] = self._covariance[place, place] = 1.0
 
     @property
     def unknown_families(self) -> tuple[Family, ...]:
-        """Families without constants; their operators cost a launch and nothing else."""
+        """Families without constants; their operators take ideal times, with a wide error."""
         terms = self._constants.terms
         return tuple(
             family

@@ -6,7 +6,7 @@ by this one's facts. The module brings them together and bridges settings that n
 (numbers of threads, shares of a GPU). It reads no files and knows no configurations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -14,9 +14,13 @@ import numpy as np
 
 from falcon_ray.errors import InputError, UnknownDeviceError
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.latency.device_knowledge import DeviceKnowledge, Setting, device_knowledge
+from falcon_ray.knowledge.latency.device_knowledge import DeviceKnowledge, device_knowledge
 from falcon_ray.knowledge.latency.estimates import LatencyEstimate, between, combined, scaled
+from falcon_ray.knowledge.latency.profile_view import SERVED, ProfileView
+from falcon_ray.knowledge.latency.served import ServedOffset, ServedOffsets
+from falcon_ray.knowledge.latency.setting import Setting
 from falcon_ray.knowledge.operators.operator import FamilyCalls
+from falcon_ray.knowledge.profile.decompositions import fingerprint
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
@@ -26,6 +30,7 @@ _DOUBLED_THREADS_SD = 0.2
 """Per doubling beyond the numbers of threads that were measured."""
 _ASSUMED_SPEED_UP = 0.6
 """Of log time per doubling of threads, where one number of threads was measured."""
+SERVED_DTYPES = ("float32", "bfloat16", "float16")
 _OTHER_DTYPE_SD = 0.35
 """Where another dtype stands in for one that nobody measured."""
 _HALVED_SHARE_SD = 0.2
@@ -41,21 +46,26 @@ class Latencies:
     """
 
     def __init__(self, profile: Profile, catalogue: Catalogue) -> None:
-        self._profile = profile
+        self._view = ProfileView(profile, catalogue)
         self._catalogue = catalogue
         self._on: dict[tuple[str, str], DeviceLatency] = {}
+        self._served: dict[str, ServedOffsets] = {}
 
     def device(self, name: str) -> Device:
         """Facts of a device by its name in the profile, in the catalogue, or Ray's.
 
+        Of several cards that share Ray's name, one that was measured is meant, else the smallest.
+
         Raises:
             UnknownDeviceError: Neither has it.
         """
-        known = self._profile.device(name)
+        known = self._view.devices.get(name)
         if known is not None:
             return known
+        alike = [each.gpu_type for each in self._catalogue.gpus if each.accelerator_type == name]
+        measured = [each for each in alike if each in self._view.measured_devices]
         try:
-            return Device.of_gpu(self._catalogue.gpu(name))
+            return Device.of_gpu(self._catalogue.gpu((measured or [name])[0]))
         except InputError:
             raise UnknownDeviceError(
                 f"nothing is known about the device {name!r}: no facts in falcon_ray/data/gpus.csv "
@@ -71,8 +81,36 @@ class Latencies:
         key = (device, dtype)
         if key not in self._on:
             facts = self.device(device)
-            self._on[key] = DeviceLatency(device_knowledge(self._profile, facts, dtype))
+            self._on[key] = DeviceLatency(device_knowledge(self._view, facts, dtype))
         return self._on[key]
+
+    def served(self, device: str, model: str) -> ServedOffset:
+        """How a model's batches in trials deviate from these predictions, by what trials showed.
+
+        Args:
+            device: What serves it.
+            model: Its key in profiles.
+
+        Raises:
+            UnknownDeviceError: Nothing is known about the device.
+        """
+        name = self.device(device).name
+        if name not in self._served:
+            self._served[name] = ServedOffsets(list(self._served_residuals(name)))
+        return self._served[name].of(fingerprint(model))
+
+    def _served_residuals(self, device: str) -> Iterator[tuple[str, float]]:
+        """Fingerprint and log of measured over predicted of every batch that a trial measured."""
+        for dtype in SERVED_DTYPES:
+            for row in self._view.rows("models", device, dtype, mode=SERVED).to_pylist():
+                decomposition = self._view.decompositions.get(row["model"])
+                if decomposition is None:
+                    continue
+                calls = decomposition.calls(np.array([1.0 * row["batch_size"]]), dtype=dtype)
+                predictor = self.on(device, dtype)
+                found = predictor.predict(calls, threads=row["threads"], share=row["share"])
+                measured = float(np.log(row["latency_us"] / 1e6))
+                yield fingerprint(row["model"]), measured - float(found.log_seconds[0])
 
 
 class DeviceLatency:

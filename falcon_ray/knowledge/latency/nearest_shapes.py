@@ -108,9 +108,11 @@ class NearestShapes:
         """Those that were measured."""
         return tuple(self._families)
 
-    def moved_to(self, device: Device, *, dtype: str = "float32") -> "NearestShapes":
+    def moved_to(
+        self, device: Device, *, dtype: str = "float32", share: float = 1.0
+    ) -> "NearestShapes":
         """The same efficiency on another device; only as good as the two are alike."""
-        machine = Machine.of(device, dtype=dtype, share=1.0)
+        machine = Machine.of(device, dtype=dtype, share=share)
         return NearestShapes(self._families, machine, floor_s=self._floor_s)
 
     def predict(

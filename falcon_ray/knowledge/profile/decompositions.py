@@ -25,6 +25,11 @@ def model_key(decomposition: Decomposition) -> str:
     return f"{decomposition.model}#{digest.hexdigest()[:_FINGERPRINT_LENGTH]}"
 
 
+def fingerprint(key: str) -> str:
+    """What a key says of a model's operators, whatever its name."""
+    return key.rpartition("#")[2]
+
+
 def decomposition_rows(decomposition: Decomposition) -> pa.Table:
     """A decomposition as rows of `schemas.DECOMPOSITIONS`, shapes left out."""
     key = model_key(decomposition)
@@ -77,6 +82,9 @@ def _decomposition(key: str, rows: Iterable[Mapping[str, Any]]) -> Decomposition
         high=tuple(_operator(row, 1) for row in ordered),
         parameter_bytes=first["parameter_bytes"],
         activation_bytes=(first["activation_bytes"][0], first["activation_bytes"][1]),
+        uncovered=tuple(
+            dict.fromkeys(row["op"] for row in ordered if row["family"] == Family.OTHER.value)
+        ),
     )
 
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.device import Device, DeviceKind
-from falcon_ray.knowledge.latency.device_knowledge import EAGER
 from falcon_ray.knowledge.latency.family_model import half_width
 from falcon_ray.knowledge.latency.latencies import Latencies
-from falcon_ray.knowledge.profile.decompositions import decompositions_of
+from falcon_ray.knowledge.latency.profile_view import EAGER
+from falcon_ray.knowledge.profile.decompositions import decompositions_of, fingerprint
 from falcon_ray.knowledge.profile.files import default_location, packaged_profile, read_profile
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.knowledge.profile.schemas import MODELS, TABLES
@@ -145,7 +145,8 @@ def _runs_on(profile: Profile, device: Device) -> list[dict[str, Any]]:
 def _without(profile: Profile, key: str) -> Profile:
     """The profile without any end-to-end time of one model."""
     tables: dict[str, pa.Table] = {name: profile.table(name) for name in TABLES}
-    rows = [row for row in profile.models.to_pylist() if row["model"] != key]
+    own = fingerprint(key)
+    rows = [row for row in profile.models.to_pylist() if fingerprint(row["model"]) != own]
     tables["models"] = pa.Table.from_pylist(rows, schema=MODELS)
     return Profile.of_tables(tables, profile.sources)
 

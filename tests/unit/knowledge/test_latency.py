@@ -6,8 +6,10 @@ from falcon_ray.errors import UnknownDeviceError
 from falcon_ray.knowledge.constants import ANY_DEVICE
 from falcon_ray.knowledge.device import Device
 from falcon_ray.knowledge.latency.latencies import Latencies
+from falcon_ray.knowledge.operators.operator import Decomposition, Family, Operator
+from falcon_ray.knowledge.profile.decompositions import decomposition_rows, model_key
 from falcon_ray.knowledge.profile.profile import Profile
-from falcon_ray.knowledge.profile.schemas import OPERATORS
+from falcon_ray.knowledge.profile.schemas import MODELS, OPERATORS
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import FloatArray
 from tests.unit.knowledge.known import (
@@ -150,3 +152,65 @@ def test_shapes_of_other_gpus_are_borrowed_where_nobody_measured_this_one() -> N
     assert own.basis == "profiled shapes"
     assert own.warnings == ()
     assert "nobody measured L4" in found.warnings[-1]
+
+
+def test_a_batch_that_a_trial_measured_shifts_predictions_and_makes_no_setting_of_its_own() -> None:
+    known = profile(constants(threads=1), constants(threads=4, factor=0.25))
+    at_two, _ = predicted(known, CPU.name, threads=2)
+    taught = known.merged(served(one_layer_s(8) / 2 * 1.5, threads=2))
+    latencies = Latencies(taught, CATALOGUE)
+    found = latencies.on(CPU.name, "float32").predict(one_layer().calls(BATCHES), threads=2)
+    assert np.exp(found.log_seconds) == pytest.approx(at_two)
+    offset = latencies.served(CPU.name, model_key(one_layer()))
+    # The trial took 1.5 times as long as interpolated; 0.13 / 0.14 of that is believed.
+    assert offset.log_factor == pytest.approx(np.log(1.5) * 0.13 / 0.14)
+
+
+def served(seconds: float, *, threads: int) -> Profile:
+    """A trial's batch of eight of `one_layer`."""
+    row = {
+        "model": model_key(one_layer()),
+        "batch_size": 8,
+        "dtype": "float32",
+        "device": CPU.name,
+        "threads": threads,
+        "share": 1.0,
+        "mode": "served",
+        "environment": "made up",
+        "latency_us": 1e6 * seconds,
+        "relative_sd": 0.02,
+        "n": 9,
+        "peak_memory_bytes": None,
+        "source": "own",
+    }
+    tables = {
+        "models": pa.Table.from_pylist([row], schema=MODELS),
+        "decompositions": decomposition_rows(one_layer()),
+    }
+    return Profile.of_tables(tables)
+
+
+def test_a_family_without_constants_takes_ideal_time_with_a_wide_error() -> None:
+    attention = Operator(
+        name="scaled_dot_product_attention",
+        family=Family.ATTENTION,
+        dims=(2, 8, 64, 64, 64),
+        flops=1e11,
+        bytes_read=1e6,
+    )
+    model = Decomposition(
+        model="attends",
+        batch_sizes=(2, 4),
+        low=(attention,),
+        high=(attention,),
+        parameter_bytes=0,
+        activation_bytes=(0, 0),
+    )
+    predictor = Latencies(profile(constants(threads=1)), CATALOGUE).on(CPU.name, "float32")
+    found = predictor.predict(model.calls(np.array([1.0])), threads=1)
+    # 1e11 FLOPs at 1e11 FLOP/s; the two millionths of traffic and launch are nothing beside.
+    assert np.exp(found.log_seconds) == pytest.approx([1.0], rel=1e-3)
+    assert found.sd[0] == pytest.approx(np.hypot(1.0, RESIDUAL_SD), rel=1e-2)
+    assert found.warnings == (
+        "nobody measured these operators there: scaled_dot_product_attention",
+    )

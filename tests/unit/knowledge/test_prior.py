@@ -97,3 +97,20 @@ def test_a_device_that_nobody_knows_is_refused() -> None:
         prior(space, knowledge=Profile.empty())
     with pytest.raises(InputError, match="names no gpu_type and no CPU is known"):
         prior(space, host=NO_HOST)
+
+
+def test_of_a_device_that_nobody_knows_beside_known_ones_the_average_is_expected() -> None:
+    space = ConfigurationSpace.of({"gpu_type": ["T4", "NEW"], "batch_size": [8]})
+    found = prior(space, host=NO_HOST)
+    by_name = {str(each["gpu_type"]): i for i, each in enumerate(space.candidates)}
+    rates = found.metrics["saturation_rps"]
+    assert rates.mean[by_name["NEW"]] == pytest.approx(rates.mean[by_name["T4"]])
+    assert rates.sd[by_name["NEW"]] > 2 * rates.sd[by_name["T4"]]
+    assert any("'NEW'" in line for line in found.warnings)
+
+
+def test_the_replicas_of_a_cpu_node_share_its_memory() -> None:
+    space = ConfigurationSpace.of({"cpu_cores": [1], "replicas": [1, 64]})
+    # A replica takes some 0.35 GiB, and the node has 8.
+    assert prior(space).probability_fits[0] > 0.99
+    assert prior(space).probability_fits[1] < 0.01

@@ -17,8 +17,8 @@ from falcon_ray.profiling.device_profile import (
     ModelToRun,
     Workload,
     measure,
-    model_key,
-    operator_key,
+    model_row_key,
+    operator_row_key,
 )
 from falcon_ray.profiling.operands import Operands
 from falcon_ray.profiling.timers import Setting
@@ -89,8 +89,8 @@ def _run(workload: Workload, timer: _Timer) -> list[Block]:
 
 
 def _done(blocks: list[Block]) -> dict[Key, float]:
-    rows = [(operator_key(row), row) for block in blocks for row in block.operators]
-    rows += [(model_key(row), row) for block in blocks for row in block.models]
+    rows = [(operator_row_key(row), row) for block in blocks for row in block.operators]
+    rows += [(model_row_key(row), row) for block in blocks for row in block.models]
     return {key: row["latency_us"] for key, row in rows}
 
 
