@@ -24,7 +24,11 @@ from falcon_ray.cli.values import choices, shape
 @click.option(
     "--space-constraints", multiple=True, metavar="EXPR", help="Condition on values; repeatable."
 )
-@click.option("--latency-budget-ms", type=float, help="Latency limit to predict a rate under.")
+@click.option(
+    "--latency-budget-ms",
+    type=float,
+    help="Latency limit to predict a rate under; of an LLM, of a whole answer as expected.",
+)
 @click.option(
     "--latency-percentile",
     type=float,
@@ -58,7 +62,8 @@ def estimate(
     """Say what to expect of MODEL on every GPU, without a trial and without a GPU.
 
     MODEL is a reference model, package.module:factory, path/to/file.py:factory, or the
-    config.json of a language model on Hugging Face.
+    config.json of a language model on Hugging Face (for which --latency-percentile, input shape
+    and dtype have no meaning).
     """
     sys.path.insert(0, str(Path.cwd()))
     from falcon_ray.report.estimate_terminal import print_estimate

@@ -12,9 +12,9 @@ from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Decomposition
 from falcon_ray.space.configuration import FloatArray
 
 RUNTIME_BYTES = {DeviceKind.CPU: 0.35 * 2**30, DeviceKind.GPU: 0.55 * 2**30}
-"""Of a process with torch (CPU: interpreter and libraries; GPU: context and kernels)."""
+"""Assumed of a process with torch (CPU: interpreter and libraries; GPU: context and kernels)."""
 MEMORY_SD = 0.12
-"""Of the log of what activations take: allocators round up and fragment."""
+"""Assumed of the log of a need: allocators round up and fragment."""
 
 
 def replica_bytes(

@@ -38,7 +38,7 @@ UNDERSTOOD = frozenset(
 """Dimensions whose effect is predicted; of any other the prior expects none."""
 _UNKNOWN_DEVICE_SD = 1.0
 QUEUEING_SD = 0.2
-"""Further sd of the log of what an SLO hangs on: queues and tails are not in a service time."""
+"""Assumed further sd of the log of what an SLO hangs on: a service time holds no queues."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from falcon_ray.space.configuration import FloatArray, IndexArray
 from falcon_ray.space.objective import Slo
 
 _SAFE_LOAD = 0.9
-"""Share of a replica's saturation that random arrivals leave stable at the SLO's percentile."""
+"""Assumed share of a replica's saturation at which random arrivals still meet the percentile."""
 _CYCLES_WAITED = 2.0
 """A request that arrives just too late for a batch waits for it, and then for its own."""
 

@@ -11,7 +11,7 @@ same, so that the actor may start again on another one.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import ray
@@ -26,7 +26,7 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from falcon_ray.errors import ClusterError, FalconRayError, InputError
+from falcon_ray.errors import ClusterError, InputError
 from falcon_ray.knowledge.profile.directory import first_line
 from falcon_ray.knowledge.profile.files import default_location, resolved_location
 from falcon_ray.knowledge.profile.manifest import Source
@@ -94,7 +94,7 @@ class CurveStoreClient:
                 except ObjectLostError:  # the actor that put it died; its successor puts another
                     continue
                 except RayError as error:
-                    raise self._explained(error) from error
+                    self._give_up(error)
             return self._held[1]
         raise ClusterError(
             f"the curve store of {self._location} was lost {ATTEMPTS} times while its profile was "
@@ -164,7 +164,7 @@ class CurveStoreClient:
             except ActorDiedError:
                 return
             except RayError as error:
-                raise self._explained(error) from error
+                self._give_up(error)
         raise ClusterError(
             f"the curve store of {self._location} broke {ATTEMPTS} times while it was to end, so "
             "that what was added since its last flush may be lost; look at its node's memory and "
@@ -178,10 +178,10 @@ class CurveStoreClient:
                 return ray.get(reply, timeout=self._timeout_s)
             except ActorDiedError as error:
                 if attempt + 1 == ATTEMPTS:
-                    raise self._explained(error) from error
+                    self._give_up(error)
                 self._actor = self._connected()  # somebody closed it
             except RayError as error:
-                raise self._explained(error) from error
+                self._give_up(error)
         raise AssertionError("the last attempt returns or raises")
 
     def _connected(self) -> Any:  # noqa: ANN401 - an actor handle
@@ -192,7 +192,7 @@ class CurveStoreClient:
         try:
             location, problem = ray.get(actor.opened.remote(), timeout=self._timeout_s)
         except RayError as error:
-            raise self._explained(error) from error
+            self._give_up(error)
         if location != self._location and self._takes_any:
             self._location = location
         elif location != self._location:
@@ -220,23 +220,23 @@ class CurveStoreClient:
             scheduling_strategy=NodeAffinitySchedulingStrategy(self._home_node, soft=not is_local),
         ).remote(self._location, self._flush_s)
 
-    def _explained(self, error: RayError) -> FalconRayError:
-        """What the actor raised on purpose, else what Ray did, in one line."""
+    def _give_up(self, error: RayError) -> NoReturn:
+        """Raise what the actor raised on purpose, else what went wrong, in one line."""
         store = f"the curve store of {self._location}"
         if isinstance(error, RayTaskError):
             cause = error.cause
             if isinstance(cause, InputError):
-                return InputError(str(cause))
-            return ClusterError(
+                raise InputError(str(cause)) from None
+            raise ClusterError(
                 f"{store} failed: {type(cause).__name__}: {first_line(cause)}; look at the log of "
                 f"the actor {ACTOR_NAME}, and check the location by falcon-ray store show"
-            )
+            ) from error
         reason = first_line(error)
         if isinstance(error, ActorUnschedulableError):
             reason = "its node is gone; name an s3:// location for a store that outlives its node"
         elif isinstance(error, GetTimeoutError):
             reason = f"it did not answer within {self._timeout_s:g} s; look at its node's load"
-        return ClusterError(f"{store} cannot be used: {reason}")
+        raise ClusterError(f"{store} cannot be used: {reason}") from error
 
     def __reduce__(self) -> tuple[object, ...]:
         return (

@@ -1,9 +1,11 @@
-"""Measuring every distinct device of a Ray cluster, in parallel, into one profile.
+"""Measuring every distinct device of a Ray cluster, in parallel, into the cluster's curve store.
 
 What the tasks measure is stored block by block as it comes: what was stored is not measured again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,10 @@ from falcon_ray.errors import ClusterError, FalconRayError, InputError, SearchIn
 from falcon_ray.knowledge.device import DeviceKind
 from falcon_ray.knowledge.operators.operator import Decomposition, Family
 from falcon_ray.knowledge.profile.decompositions import decomposition_rows, model_key
+from falcon_ray.knowledge.profile.directory import first_line
 from falcon_ray.knowledge.profile.files import (
-    append_part,
     check_writable,
     default_location,
-    read_profile,
     resolved_location,
 )
 from falcon_ray.knowledge.profile.profile import Profile
@@ -28,6 +29,7 @@ from falcon_ray.knowledge.profile.tables import device_row
 from falcon_ray.profiling.device_profile import Block
 from falcon_ray.profiling.shape_design import FAMILIES
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS
+from falcon_ray.runtime.curve_store import CurveStoreClient
 from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.profile_request import (
     ProfileDisplay,
@@ -63,16 +65,16 @@ def profile(request: ProfileRequest, display: ProfileDisplay | None = None) -> P
         display: Told about progress.
 
     Raises:
-        InputError: Something given cannot work, or the profile cannot be written; then nothing
-            was measured.
-        ClusterError: Ray is out of reach, or breaks.
+        InputError: Something given cannot work, the profile cannot be written, or the cluster's
+            store has another location; then nothing was measured.
+        ClusterError: Ray is out of reach, or breaks, or measured on no device.
         SearchInterruptedError: Stopped by Ctrl-C; what was stored stays, and the message holds
             the command that goes on.
     """
     shown = display or SilentProfileDisplay()
     location = resolved_location(request.location or default_location())
-    check_writable(location)
-    known = read_profile(location, missing_ok=True)
+    if request.location is not None or not _joins_cluster(request.address):
+        check_writable(location)
     models = _models(request, directory=Path.cwd())
     families = tuple(Family(each) for each in request.families)
     if not request.models and not families:
@@ -81,26 +83,37 @@ def profile(request: ProfileRequest, display: ProfileDisplay | None = None) -> P
     # Shapes are chosen near to those of the reference models, whichever models are run.
     near = _REFERENCES if families else ()
     decompositions = _decompositions(dict((*near, *models)).items(), shown)
-    plan = _plan(request, models, families, known, decompositions)
     try:
-        with ray_session(request.address):
-            sites = sites_of_cluster()
-            append_part(location, {"decompositions": _rows_of(models, decompositions)})
-            for site, item in _measured(sites, plan, shown):
-                _store(location, site, item, result, shown)
+        with ray_session(request.address) as cluster:
+            store = CurveStoreClient(request.location)
+            result.location = store.location
+            plan = _plan(request, models, families, store.profile(), decompositions)
+            sites = _usable(sites_of_cluster(), plan, shown)
+            store.add({"decompositions": _rows_of(models, decompositions)})
+            with closing(measured(sites, plan, shown)) as items:
+                for site, item in items:
+                    _take(store, site, item, result, shown)
+            store.flush()
+            if cluster.is_local:
+                store.close()
     except KeyboardInterrupt:
         raise SearchInterruptedError(
             f"interrupted after {result.n_operators} operators and {result.n_models} models, which "
-            f"are in {location}; go on with: {request.command}"
+            f"are in {result.location}; go on with: {request.command}"
         ) from None
     except RayError as error:
         raise ClusterError(
-            f"Ray failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}; what was "
-            f"measured is in {location}; mend that, then go on with: {request.command}"
+            f"Ray failed: {type(error).__name__}: {first_line(error)}; what was measured is in "
+            f"{result.location}; mend that, then go on with: {request.command}"
         ) from error
     finally:
         shown.close()
     return result
+
+
+def _joins_cluster(address: str | None) -> bool:
+    """Whether there is a cluster, which may have a store elsewhere."""
+    return bool(address or os.environ.get("RAY_ADDRESS")) or ray.is_initialized()
 
 
 def _models(request: ProfileRequest, *, directory: Path) -> tuple[tuple[str, Reference], ...]:
@@ -164,12 +177,39 @@ def _plan(
     )
 
 
-def _measured(
+def _usable(sites: Sequence[Site], plan: SitePlan, display: ProfileDisplay) -> list[Site]:
+    """Sites where something of what was asked can be measured; the display is told the rest."""
+    for site in sites:
+        asked = () if site.gpu_type else plan.request.threads
+        left_out = sorted(set(asked) - set(plan.request.threads_on(site.cpu.cores)))
+        if left_out:
+            display.note(f"{site.name}: not measured with {_threads(left_out)}, for lack of cores")
+    usable = [site for site in sites if plan.settings(site)]
+    if not usable:
+        most = max(site.cpu.cores for site in sites)
+        raise InputError(
+            f"no CPU of the cluster has cores for {_threads(plan.request.threads)}; ask for at "
+            f"most {most}, or leave the threads out"
+        )
+    return usable
+
+
+def _threads(numbers: Sequence[int]) -> str:
+    return f"{', '.join(map(str, numbers))} thread{'s' if max(numbers) > 1 else ''}"
+
+
+def measured(
     sites: Sequence[Site], plan: SitePlan, display: ProfileDisplay
-) -> Iterator[tuple[Site, Start | Block]]:
-    """What the tasks of all sites yield, as it comes."""
+) -> Generator[tuple[Site, Start | Block | FalconRayError]]:
+    """What the tasks of all sites yield, as it comes; of a site that fails, its error.
+
+    Raises:
+        FalconRayError: All sites failed before anything was measured; the first error.
+    """
     shared: Any = ray.put(plan)
     running: dict[Any, Site] = {}
+    first: FalconRayError | None = None
+    is_vain = True
     for site in sites:
         display.note(f"measuring {site.name}")
         task = site_profile.options(
@@ -183,27 +223,49 @@ def _measured(
             ready, _ = ray.wait(list(running), timeout=_POLL_S)
             for generator in ready:
                 stream: Any = generator
+                site = running[generator]
                 try:
                     item: Any = ray.get(next(stream))
-                    yield running[generator], item
                 except StopIteration:
                     del running[generator]
-                except RayTaskError as error:
-                    if isinstance(error.cause, FalconRayError):
-                        raise error.cause from None
-                    raise
+                    continue
+                except RayError as error:
+                    del running[generator]
+                    ray.cancel(stream, force=True)
+                    item = _failure(error)
+                    first = first or item
+                    if is_vain and not running:
+                        raise first from None
+                is_vain = is_vain and not isinstance(item, Block)
+                yield site, item
     finally:
         for generator in running:
             ray.cancel(generator, force=True)
 
 
-def _store(
-    location: str,
+def _failure(error: RayError) -> FalconRayError:
+    reason: Exception = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(reason, FalconRayError):
+        return reason
+    return ClusterError(
+        f"the measuring task failed: {type(reason).__name__}: {first_line(reason)}; look after "
+        "its node, then profile again"
+    )
+
+
+def _take(
+    store: CurveStoreClient,
     site: Site,
-    item: Start | Block,
+    item: Start | Block | FalconRayError,
     result: ProfileResult,
     display: ProfileDisplay,
 ) -> None:
+    """Store what a site yielded, and say so."""
+    if isinstance(item, FalconRayError):
+        text = f"{site.name}: {item}"
+        display.note(f"skipped {text}")
+        result.skipped.append(text)
+        return
     if isinstance(item, Start):
         result.devices.append(item.device.name)
         if item.busy_cores > _BUSY_CORES:
@@ -226,7 +288,8 @@ def _store(
         name: pa.Table.from_pylist(some, schema=TABLES[name]) for name, some in rows.items() if some
     }
     if tables:
-        append_part(location, tables)
+        store.add(tables)
+        store.flush()
     if isinstance(item, Block):
         result.n_operators += len(item.operators)
         result.n_models += len(item.models)

@@ -99,6 +99,12 @@ class SitePlan:
     model_rows: Sequence[Mapping[str, Any]]
     devices: Sequence[Device]
 
+    def settings(self, site: Site) -> list[Setting]:
+        """How a device is used in turn; none where too many threads are all that was asked for."""
+        if site.gpu_type:
+            return [Setting(share=share) for share in self.request.shares]
+        return [Setting(threads=n) for n in self.request.threads_on(site.cpu.cores)]
+
     def known_device(self, name: str) -> Device | None:
         """Facts of a device; kept once measured, so that equal shapes are chosen again."""
         return next((each for each in self.devices if each.name == name), None)
@@ -175,15 +181,12 @@ def site_profile(site: Site, plan: SitePlan) -> Iterator[Start | Block]:
     if site.gpu_type:
         start = Start(device_facts.gpu_device(), device_facts.gpu_environment(), busy_cores)
         timer: Timer = GpuTimer()
-        settings = [Setting(share=share) for share in request.shares]
         sizes = GPU_BATCH_SIZES
     else:
         known = plan.known_device(site.cpu.device)
         environment = device_facts.cpu_environment(site.cpu)
         start = Start(known or device_facts.cpu_device(site.cpu), environment, busy_cores)
         timer = CpuTimer()
-        threads = request.threads or sorted({1, site.cpu.cores})
-        settings = [Setting(threads=n) for n in threads if n <= site.cpu.cores]
         sizes = CPU_BATCH_SIZES
     yield start
     workload = Workload(
@@ -191,7 +194,7 @@ def site_profile(site: Site, plan: SitePlan) -> Iterator[Start | Block]:
         models=[_model_to_run(name, reference) for name, reference in plan.models],
         batch_sizes=sorted(request.batch_sizes or sizes),
         dtypes=request.dtypes,
-        settings=settings,
+        settings=plan.settings(site),
         done=plan.done(start),
         time_budget_s=request.time_budget_s,
     )

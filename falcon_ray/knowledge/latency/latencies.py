@@ -29,7 +29,7 @@ _INTERPOLATED_THREADS_SD = 0.05
 _DOUBLED_THREADS_SD = 0.2
 """Per doubling beyond the numbers of threads that were measured."""
 _ASSUMED_SPEED_UP = 0.6
-"""Of log time per doubling of threads, where one number of threads was measured."""
+"""Assumed share of an ideal speed-up, where one number of threads was measured."""
 SERVED_DTYPES = ("float32", "bfloat16", "float16")
 _OTHER_DTYPE_SD = 0.35
 """Where another dtype stands in for one that nobody measured."""
