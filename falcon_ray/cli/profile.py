@@ -29,7 +29,10 @@ from falcon_ray.errors import InputError
     metavar="FAMILY",
     help="Measure operators of this family only, e.g. linear; repeatable.",
 )
-@click.option("--store", help="The profile: a directory or s3://.  [default: FALCON_RAY_PROFILE]")
+@click.option(
+    "--store",
+    help="The profile: a directory or s3://.  [default: the cluster's, else FALCON_RAY_PROFILE]",
+)
 @click.option(
     "--dtype", "dtypes", multiple=True, metavar="DTYPE", help="Repeatable.  [default: float32]"
 )

@@ -208,7 +208,7 @@ def measured(
     """
     shared: Any = ray.put(plan)
     running: dict[Any, Site] = {}
-    first: FalconRayError | None = None
+    failures: list[FalconRayError] = []
     is_vain = True
     for site in sites:
         display.note(f"measuring {site.name}")
@@ -233,9 +233,9 @@ def measured(
                     del running[generator]
                     ray.cancel(stream, force=True)
                     item = _failure(error)
-                    first = first or item
+                    failures.append(item)
                     if is_vain and not running:
-                        raise first from None
+                        raise failures[0] from None
                 is_vain = is_vain and not isinstance(item, Block)
                 yield site, item
     finally:

@@ -21,9 +21,9 @@ class ProfileRequest:
         families: Whose operators; none for all where `models` names none, else for no operators.
         dtypes: Of models and operators.
         batch_sizes: Of whole models; none for 1 to 32 on CPUs and 1 to 128 on GPUs.
-        threads: On CPUs; none for 1 and all physical cores.
+        threads: On CPUs that have as many cores; none for 1 and all physical cores.
         shares: Of the compute units of GPUs.
-        location: Of the profile; None for the default one.
+        location: Of the profile; None for that of the cluster's store, else the default one.
         time_budget_s: Longest time for each device; None for no limit.
         address: Of a Ray cluster.
         shapes_per_family: Operator shapes of each family, twice as many of linear layers.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from falcon_ray.errors import InputError
+from falcon_ray.errors import ClusterError, InputError
 from falcon_ray.knowledge.profile.files import append_part, read_profile
 from falcon_ray.knowledge.profile.schemas import MODELS
 from falcon_ray.runtime.curve_store import ACTOR_NAME, NAMESPACE, CurveStoreClient
@@ -181,6 +182,58 @@ def test_an_unwritable_location_is_an_error_and_no_dead_actor(
     store = CurveStoreClient(str(tmp_path / "profile"))
     assert store.profile().is_empty
     store.close()
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class _Broken:
+    """A store that goes wrong in every way."""
+
+    def opened(self) -> tuple[str, None]:
+        return "here", None
+
+    def version(self) -> str:
+        raise ZeroDivisionError("first line\nsecond line")
+
+    def flush(self) -> None:
+        threading.Event().wait()
+
+    def end(self) -> None:
+        os._exit(1)
+
+
+@pytest.fixture
+def broken(ray_address: str) -> Iterator[object]:  # noqa: ARG001
+    """The handle of such a store's actor."""
+    actor_class: Any = _Broken
+    actor = actor_class.remote()
+    yield actor
+    ray.kill(actor)
+
+
+def test_a_fault_of_the_store_is_one_line(broken: object) -> None:
+    message = r"^[^\n]*/here failed: ZeroDivisionError: first line; look at [^\n]*$"
+    with pytest.raises(ClusterError, match=message):
+        CurveStoreClient("/here", actor=broken).version()
+
+
+@ray.remote(num_cpus=0)
+def told_by_flush(client: CurveStoreClient) -> str:
+    try:
+        return client.flush()
+    except ClusterError as error:
+        return str(error)
+
+
+def test_a_call_takes_no_longer_than_allowed_also_in_tasks(broken: object) -> None:
+    impatient = CurveStoreClient("/here", actor=broken, timeout_s=0.5)
+    assert "did not answer within 0.5 s" in ray.get(told_by_flush.remote(impatient))
+
+
+def test_a_store_that_breaks_while_it_ends_is_not_taken_for_closed(
+    broken: object,
+) -> None:
+    with pytest.raises(ClusterError, match="/here broke 3 times while it was to end"):
+        CurveStoreClient("/here", actor=broken).close()
 
 
 def test_a_closed_store_starts_again_with_what_it_had(store: CurveStoreClient) -> None:

@@ -39,19 +39,24 @@ NONSENSE = Operator(name="frobnicate", family=Family.SOFTMAX, dims=(2, 3))
 
 @dataclass
 class _Timer:
-    """Every call takes as many seconds as it did in the list; the clock is its own."""
+    """Every call takes as many seconds as it did in the list; the clock is its own.
+
+    With a `group`, units are given in such steps of the share.
+    """
 
     call_s: float = 0.01
     now_s: float = 0.0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     settings: list[Setting] = field(default_factory=list)
+    group: float = 0.0
 
     def clock(self) -> float:
         return self.now_s
 
     def using(self, setting: Setting) -> AbstractContextManager[float]:
         self.settings.append(setting)
-        return nullcontext(setting.share)
+        share = setting.share
+        return nullcontext(self.group * round(share / self.group) if self.group else share)
 
     def time(self, calls: Sequence[Call], plan: TimingPlan) -> Mapping[str, Timing]:
         del plan
@@ -115,6 +120,23 @@ def test_what_is_known_is_not_measured_again() -> None:
     assert again.operators == again.models == ()
     assert (again.n_done, again.is_last) == (10, True)
     assert timer.now_s == 0.0
+
+
+def test_shares_a_twentieth_apart_are_told_apart() -> None:
+    fifth, quarter = (Setting(share=share) for share in (0.2, 0.25))
+    known = _done(_run(replace(WORKLOAD, settings=(fifth,)), _Timer()))
+    (block,) = _run(replace(WORKLOAD, settings=(fifth, quarter), done=known), _Timer())
+    assert {row["share"] for row in block.operators + block.models} == {0.25}
+    assert len(block.operators) == 2
+    assert len(block.models) == 3
+
+
+def test_what_is_known_is_looked_up_under_the_share_that_was_given() -> None:
+    workload = replace(WORKLOAD, settings=(Setting(share=0.12),))
+    (first,) = _run(workload, _Timer(group=0.2))
+    assert {row["share"] for row in first.operators + first.models} == {0.2}
+    (again,) = _run(replace(workload, done=_done([first])), _Timer(group=0.2))
+    assert again.operators == again.models == ()
 
 
 def test_a_run_goes_on_where_one_before_was_stopped() -> None:

@@ -18,6 +18,13 @@ def test_the_command_asks_for_the_same() -> None:
     )
 
 
+def test_threads_above_the_cores_are_left_out() -> None:
+    assert ProfileRequest(threads=(1, 4, 8)).threads_on(4) == (1, 4)
+    assert ProfileRequest(threads=(8,)).threads_on(2) == ()
+    assert ProfileRequest().threads_on(2) == (1, 2)
+    assert ProfileRequest().threads_on(1) == (1,)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
