@@ -8,6 +8,7 @@ import click
 
 from falcon_ray.cli.output import FORMAT, output_console
 from falcon_ray.cli.values import choices, shape
+from falcon_ray.errors import NothingFeasibleError
 
 
 @click.command()
@@ -90,3 +91,5 @@ def estimate(
         click.echo(json.dumps(found.to_json()))
     else:
         print_estimate(output_console(), found)
+    if not found.best_by_device:
+        sys.exit(NothingFeasibleError.exit_code)

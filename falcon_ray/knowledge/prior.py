@@ -103,53 +103,18 @@ def expected_metrics(
     columns = _Columns(space)
     cells = _Cells(columns, host)
     batch_sizes = _batch_grid(columns)
-    log_seconds = np.zeros((cells.n, batch_sizes.size))
-    sd = np.zeros_like(log_seconds)
-    needed = np.zeros_like(log_seconds)
-    limit = np.zeros(cells.n)
-    calls: dict[str, tuple[FamilyCalls, ...]] = {}
-    key = model_key(decomposition)
-    unknown: list[int] = []
-    warnings: dict[str, None] = dict.fromkeys(
+    found = _cell_times(cells, batch_sizes, decomposition, latencies, host=host)
+    notes = [
         f"the prior does not know what {name} does, and expects no effect"
         for name in columns.unknown
-    )
-    for cell in cells.occurring:
-        device_name, dtype, share, cores = cells.describe(cell)
-        if dtype not in calls:
-            calls[dtype] = decomposition.calls(batch_sizes, dtype=dtype)
-        try:
-            predictor = latencies.on(device_name, dtype)
-            device: Device = predictor.device
-            on_cpu = device.kind is DeviceKind.CPU
-            predicted = predictor.predict(calls[dtype], threads=cores if on_cpu else 0, share=share)
-        except UnknownDeviceError as error:
-            unknown.append(cell)
-            warnings[str(error)] = None
-            continue
-        served = latencies.served(device_name, key)
-        log_seconds[cell] = predicted.log_seconds + served.log_factor
-        sd[cell] = predicted.sd * np.sqrt(served.variance_left)
-        needed[cell] = replica_bytes(decomposition, batch_sizes, dtype=dtype, kind=device.kind)
-        limit[cell] = host.ram_bytes if on_cpu else share * device.memory_bytes
-        warnings |= dict.fromkeys(predicted.warnings)
-    if len(unknown) == len(cells.occurring):
-        raise UnknownDeviceError(next(reversed(warnings)))
-    _fill_unknown(
-        unknown,
-        occurring=cells.occurring,
-        log_seconds=log_seconds,
-        sd=sd,
-        needed=needed,
-        limit=limit,
-    )
+    ]
     group = cells.of_candidates()
     batch = columns.positions("batch_size", batch_sizes, default=1)
-    times = BatchTimes(batch_sizes, np.exp(log_seconds))
+    times = BatchTimes(batch_sizes, np.exp(found.log_seconds))
     replicas = columns.numbers("replicas", default=1.0)
-    spread = sd[group, batch]
+    spread = found.sd[group, batch]
     metrics = {
-        "service_time_ms": Expectation(log_seconds[group, batch] + np.log(1e3), spread),
+        "service_time_ms": Expectation(found.log_seconds[group, batch] + np.log(1e3), spread),
         "saturation_rps": Expectation(
             np.log(saturation_rps(times, group=group, batch=batch, replicas=replicas)), spread
         ),
@@ -165,38 +130,85 @@ def expected_metrics(
         )
         metrics["capacity_rps"] = Expectation(np.log(capacity), with_queue)
         metrics["floor_latency_ms"] = Expectation(
-            np.log(floor), np.sqrt(sd[group, 0] ** 2 + QUEUEING_SD**2)
+            np.log(floor), np.sqrt(found.sd[group, 0] ** 2 + QUEUEING_SD**2)
         )
-    memory = needed[group, batch]
+    memory = found.needed_bytes[group, batch]
     # The replicas of a CPU node share its memory.
     sharing = 1.0 if "gpu_type" in columns.dimensions else replicas
     allowed = np.minimum(
-        limit[group] / sharing, 2.0**30 * columns.numbers("gpu_memory_gib", default=np.inf)
+        found.limit_bytes[group] / sharing,
+        2.0**30 * columns.numbers("gpu_memory_gib", default=np.inf),
     )
     return Prior(
         metrics=metrics,
         memory_bytes=memory,
         probability_fits=probability_of_fitting(memory, allowed),
-        warnings=tuple(warnings),
+        warnings=(*notes, *found.warnings),
     )
 
 
-def _fill_unknown(
-    unknown: Sequence[int],
+@dataclass(frozen=True, slots=True)
+class _CellTimes:
+    """Of every cell: times and needs at b batch sizes, shapes (cells, b), and limits, (cells,)."""
+
+    log_seconds: FloatArray
+    sd: FloatArray
+    needed_bytes: FloatArray
+    limit_bytes: FloatArray
+    warnings: tuple[str, ...]
+
+
+def _cell_times(
+    cells: "_Cells",
+    batch_sizes: FloatArray,
+    decomposition: Decomposition,
+    latencies: Latencies,
     *,
-    occurring: Sequence[int],
-    log_seconds: FloatArray,
-    sd: FloatArray,
-    needed: FloatArray,
-    limit: FloatArray,
-) -> None:
-    """Expect of unknown devices what the known ones do on average, with a very wide error."""
-    known = [cell for cell in occurring if cell not in unknown]
-    for cell in unknown:
+    host: Host,
+) -> _CellTimes:
+    """Predict each cell once; of unknown devices expect what the known ones do on average.
+
+    Raises:
+        UnknownDeviceError: Nothing is known about any of the devices.
+    """
+    log_seconds = np.zeros((cells.n, batch_sizes.size))
+    sd, needed = np.zeros_like(log_seconds), np.zeros_like(log_seconds)
+    limit = np.full(cells.n, np.inf)
+    calls: dict[str, tuple[FamilyCalls, ...]] = {}
+    key = model_key(decomposition)
+    known: list[int] = []
+    warnings: dict[str, None] = {}
+    for cell in cells.occurring:
+        device_name, dtype, share, cores = cells.describe(cell)
+        try:
+            predictor = latencies.on(device_name, dtype)
+            device: Device = predictor.device
+            on_cpu = device.kind is DeviceKind.CPU
+            traffic = predictor.traffic_dtype
+            if traffic not in calls:
+                calls[traffic] = decomposition.calls(batch_sizes, dtype=traffic)
+            predicted = predictor.predict(
+                calls[traffic], threads=cores if on_cpu else 0, share=share
+            )
+        except UnknownDeviceError as error:
+            warnings[str(error)] = None
+            continue
+        log_seconds[cell], sd[cell] = predicted.log_seconds, predicted.sd
+        if not predictor.is_stand_in:
+            served = latencies.served(device_name, key)
+            log_seconds[cell] += served.log_factor
+            sd[cell] *= np.sqrt(served.variance_left)
+        needed[cell] = replica_bytes(decomposition, batch_sizes, dtype=dtype, kind=device.kind)
+        limit[cell] = host.ram_bytes if on_cpu else share * device.memory_bytes
+        warnings |= dict.fromkeys(predicted.warnings)
+        known.append(cell)
+    if not known:
+        raise UnknownDeviceError(next(iter(warnings)))
+    for cell in set(cells.occurring) - set(known):
         log_seconds[cell] = log_seconds[known].mean(axis=0)
         sd[cell] = _UNKNOWN_DEVICE_SD
         needed[cell] = needed[known].mean(axis=0)
-        limit[cell] = np.inf
+    return _CellTimes(log_seconds, sd, needed, limit, tuple(warnings))
 
 
 class _Columns:

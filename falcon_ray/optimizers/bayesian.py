@@ -33,8 +33,9 @@ from falcon_ray.space.observation import Observation, TrialStatus
 PriorMeans: TypeAlias = Mapping[str, FloatArray]
 """Predicted natural log of each modelled metric, over all candidates, shapes (n,)."""
 
-RESIDUAL_SD = 0.5
-"""Prior sd of the deviations from a prior's predictions (llm_serving.parquet: 0.3 to 0.7)."""
+RESIDUAL_SD = 0.25
+"""Prior sd of how deviations from a prior's predictions differ between candidates, beside the
+offset that they share."""
 WIDENINGS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """When no sample improves anywhere, the posteriors are widened by these factors in turn."""
 

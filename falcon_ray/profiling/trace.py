@@ -31,6 +31,9 @@ from falcon_ray.profiling.trace_errors import explain, one_line
 Inputs: TypeAlias = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 """One tensor, positional arguments, or keyword arguments of `forward`."""
 
+CHECKED_BATCH_SIZE = 8
+"""Where it is checked that everything is affine."""
+_AFFINE_TOLERANCE = 0.02
 TRACED_BATCH_SIZES = (2, 4)
 """Two suffice, everything being affine; 1 is avoided, where dimensions broadcast."""
 
@@ -136,7 +139,30 @@ def trace(
     low, high = (traced.trace(_example(inputs, size, model)) for size in TRACED_BATCH_SIZES)
     if _names(low) != _names(high):  # a cache that the first pass filled, perhaps
         low = traced.trace(_example(inputs, TRACED_BATCH_SIZES[0], model))
-    return decompose(low, high, model=model, parameter_bytes=traced.parameter_bytes)
+    found = decompose(low, high, model=model, parameter_bytes=traced.parameter_bytes)
+    if all(each.family is Family.VIEW for each in found.low):
+        raise InputError(f"{model} calls no operator that does anything; there is nothing to time")
+    _check_affine(found, traced.trace(_example(inputs, CHECKED_BATCH_SIZE, model)))
+    return found
+
+
+def _check_affine(found: Decomposition, checked: Trace) -> None:
+    """Make sure that two batch sizes say what a third one does.
+
+    Raises:
+        InputError: They do not, as where samples are compared with each other.
+    """
+    said = found.at(CHECKED_BATCH_SIZE)
+    for what in ("flops", "bytes_moved"):
+        expected = sum(each.count * getattr(each, what) for each in said)
+        actual = sum(getattr(each, what) for each in checked.operators)
+        if abs(expected - actual) > _AFFINE_TOLERANCE * max(actual, 1.0):
+            raise InputError(
+                f"the work of {found.model} does not grow in proportion to the batch: {what} at "
+                f"batch {CHECKED_BATCH_SIZE} are {actual:.3g}, not {expected:.3g}; let each sample "
+                "be computed by itself, or measure the model by falcon-ray profile --model "
+                f"{found.model}"
+            )
 
 
 def decompose(low: Trace, high: Trace, *, model: str, parameter_bytes: float) -> Decomposition:

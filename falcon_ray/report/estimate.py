@@ -153,6 +153,7 @@ class Estimate:
         target: What the user named.
         model: Facts of the model, in words: parameters, FLOPs.
         n_candidates: How many configurations were compared.
+        closest: What comes nearest, in words, where none of them is expected to work.
         best_by_device: The best configuration of every device that it fits on, best first.
         top: The best configurations of all, best first.
         operators: Where the best configuration's time goes; None where nothing works.
@@ -170,6 +171,7 @@ class Estimate:
     unfit: tuple[str, ...]
     warnings: tuple[str, ...]
     knowledge: tuple[str, ...]
+    closest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The estimate as plain JSON values."""
@@ -177,6 +179,7 @@ class Estimate:
             "target": self.target,
             "model": self.model,
             "n_candidates": self.n_candidates,
+            "closest": self.closest,
             "interval_percent": INTERVAL_PERCENT,
             "best_by_device": [each.to_json() for each in self.best_by_device],
             "top": [each.to_json() for each in self.top],

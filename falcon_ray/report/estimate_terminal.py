@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement as Width
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -55,10 +56,13 @@ def print_estimate(console: Console, estimate: Estimate) -> None:
 
 def _sentence(estimate: Estimate) -> str:
     if not estimate.best_by_device:
-        return f"None of {estimate.n_candidates:,} configurations is expected to work."
+        return f"None of {estimate.n_candidates:,} configurations is expected to work" + (
+            f"; {estimate.closest}." if estimate.closest else "."
+        )
     best = estimate.best_by_device[0]
     return (
-        f"Expected best of {estimate.n_candidates:,} configurations, without a trial: "
+        f"Expected best of {estimate.n_candidates:,} configurations, without a trial and without "
+        "Serve's own path: "
         f"{_words(best)}, {_figure(best.requests_per_dollar.median)} "
         f"requests per dollar ({INTERVAL_PERCENT} %: {_range(best.requests_per_dollar)})."
     )
@@ -154,7 +158,7 @@ def _print_list(console: Console, title: str, lines: Sequence[str]) -> None:
         return
     console.print(Text(title))
     for line in lines:
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print(Padding(Text(line), (0, 0, 0, 2)))
 
 
 def _words(expected: ExpectedConfiguration) -> str:
@@ -169,7 +173,7 @@ def _range(expected: Expected) -> str:
 
 def _figure(value: float) -> str:
     if value >= 1e6:
-        return f"{value / 1e6:,.1f}M"
+        return f"{value / 1e9:,.1f}G" if value >= 1e9 else f"{value / 1e6:,.1f}M"
     if value >= 1e4:
         return f"{value / 1e3:,.0f}k"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -15,7 +15,8 @@ from falcon_ray.errors import InputError, UnknownDeviceError
 from falcon_ray.knowledge.latency.family_model import half_width_in_sd
 from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.operators.operator import Decomposition, Family
-from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
+from falcon_ray.knowledge.prior import UNDERSTOOD, Host, Prior, expected_metrics
+from falcon_ray.knowledge.profile.decompositions import decompositions_of
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.profiling.device_facts import cpu_identity
 from falcon_ray.report.estimate import (
@@ -33,7 +34,7 @@ from falcon_ray.runtime.ray_session import GIB
 from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.search_setup import node_prices, search_space
 from falcon_ray.runtime.torch_model import ModelReference
-from falcon_ray.space.catalogue import Catalogue, InstanceStatus
+from falcon_ray.space.catalogue import Catalogue, InstanceStatus, did_you_mean
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.defaults import NodeShape, default_space
@@ -68,6 +69,16 @@ class Compared:
     usd_per_hour: FloatArray
     scores: FloatArray
 
+    @property
+    def sd(self) -> FloatArray:
+        """Of the log of what is paid for."""
+        return next(iter(self.prior.metrics.values())).sd
+
+    def rank(self, index: int) -> tuple[float, float, float]:
+        """Sorts candidates: the best first; of equally good ones the surest, then the cheapest."""
+        score = round(float(np.log(max(self.scores[index], 1e-9))), 6)
+        return -score, round(float(self.sd[index]), 6), float(self.usd_per_hour[index])
+
     def device_of(self, index: int) -> str:
         """What a candidate runs on."""
         return self.space.candidates[index].text("gpu_type", self.host.device)
@@ -86,18 +97,16 @@ def estimate(request: EstimateRequest, packaged: Profile | None = None) -> Estim
     profile = known_profile(request.store, packaged)
     if request.model.endswith(CONFIG_SUFFIX):
         return estimate_llm(request, profile)
-    decomposition = decompose_model(_reference(request), name=request.model)
+    decomposition = _decomposition(request, profile)
     latencies = Latencies(profile, Catalogue.packaged())
     objective = Objective(request.slo)
     places, unknown = _known_places(request, latencies)
     compared = [_compare(request, place, decomposition, latencies, objective) for place in places]
-    ranked = [
-        (float(each.scores[i]), each, int(i))
-        for each in compared
-        for i in _best_rows(each, request.top)
-    ]
-    ranked.sort(key=lambda row: -row[0])  # stable: the surest of equals stay first
-    rows = [_expected(each, i, objective) for _, each, i in ranked]
+    ranked = sorted(
+        ((each, i) for each in compared for i in _best_rows(each, request.top)),
+        key=lambda row: row[0].rank(row[1]),
+    )
+    rows = [_expected(each, i, objective) for each, i in ranked]
     by_device: dict[str, ExpectedConfiguration] = {}
     for row in rows:
         by_device.setdefault(row.device, row)
@@ -107,7 +116,7 @@ def estimate(request: EstimateRequest, packaged: Profile | None = None) -> Estim
         else operator_part(
             decomposition,
             latencies,
-            ranked[0][1].space.candidates[ranked[0][2]],
+            ranked[0][0].space.candidates[ranked[0][1]],
             device=rows[0].device,
             usd_per_hour=rows[0].usd_per_hour,
         )
@@ -121,6 +130,7 @@ def estimate(request: EstimateRequest, packaged: Profile | None = None) -> Estim
     return Estimate(
         target=request.model,
         model=describe_model(decomposition),
+        closest="" if rows else _closest(compared, objective),
         n_candidates=sum(len(each.space) for each in compared),
         best_by_device=tuple(by_device.values()),
         top=tuple(rows[: request.top]),
@@ -141,6 +151,22 @@ def describe_model(decomposition: Decomposition) -> str:
         f"{decomposition.parameter_bytes / 4e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOPs and "
         f"{activations / 2**20:,.1f} MiB of activations a request, {n_operators} operator calls"
     )
+
+
+def _decomposition(request: EstimateRequest, profile: Profile) -> Decomposition:
+    """The model's operators; of one that cannot be traced, as a profile of its runs has them.
+
+    Raises:
+        InputError: It cannot be traced and was not profiled.
+    """
+    try:
+        return decompose_model(_reference(request), name=request.model)
+    except InputError:
+        known = decompositions_of(profile.table("decompositions"))
+        own = [each for each in known.values() if each.model == request.model]
+        if not own:
+            raise
+        return own[-1]
 
 
 def _reference(request: EstimateRequest) -> ModelReference:
@@ -215,6 +241,12 @@ def _compare(
     latencies: Latencies,
     objective: Objective,
 ) -> Compared:
+    for name in request.search_space or {}:
+        if name not in UNDERSTOOD:
+            raise InputError(
+                f"nothing is known of what {name!r} does{did_you_mean(name, UNDERSTOOD)}; an "
+                f"estimate understands {', '.join(sorted(UNDERSTOOD))}"
+            )
     on_gpus = any(node.n_gpus for node in place.nodes)
     values = {**(_LEFT_OUT if on_gpus else {}), **(request.search_space or {})}
     default = _without(default_space(place.nodes), "gpu_memory_gib")
@@ -247,9 +279,8 @@ def _without(space: ConfigurationSpace, name: str) -> ConfigurationSpace:
 
 def _best_rows(compared: Compared, top: int) -> Iterator[int]:
     """The best candidates of all, and the best of each device, without those that score 0."""
-    # Of equally good ones, the surest.
-    sd = next(iter(compared.prior.metrics.values())).sd
-    order = np.lexsort((sd, -np.round(np.log(np.maximum(compared.scores, 1e-9)), 6)))
+    scores = np.round(np.log(np.maximum(compared.scores, 1e-9)), 6)
+    order = np.lexsort((compared.usd_per_hour, np.round(compared.sd, 6), -scores))
     seen: set[str] = set()
     for place, i in enumerate(order):
         if compared.scores[i] <= 0:
@@ -258,6 +289,23 @@ def _best_rows(compared: Compared, top: int) -> Iterator[int]:
         if place < top or device not in seen:
             yield int(i)
         seen.add(device)
+
+
+def _closest(compared: Sequence[Compared], objective: Objective) -> str:
+    """What comes nearest where nothing is expected to work, in words."""
+    slo = objective.slo
+    if slo is not None:
+        floors = [each.prior.metrics["floor_latency_ms"].mean for each in compared]
+        which = int(np.argmin([each.min() for each in floors]))
+        i = int(np.argmin(floors[which]))
+        return (
+            f"closest is {compared[which].space.candidates[i]}: {np.exp(floors[which][i]):.3g} ms "
+            f"when idle, {slo.latency_budget_ms:g} ms allowed"
+        )
+    which = int(np.argmax([each.prior.probability_fits.max() for each in compared]))
+    i = int(np.argmax(compared[which].prior.probability_fits))
+    gib = float(compared[which].prior.memory_bytes[i]) / GIB
+    return f"closest is {compared[which].space.candidates[i]}, which needs {gib:,.1f} GiB"
 
 
 def _expected(compared: Compared, i: int, objective: Objective) -> ExpectedConfiguration:

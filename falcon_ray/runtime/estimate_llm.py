@@ -26,11 +26,11 @@ from falcon_ray.report.estimate import (
     ExpectedOperator,
     OperatorPart,
 )
-from falcon_ray.runtime.estimate_request import EstimateRequest
+from falcon_ray.runtime.estimate_request import THIS_CPU, EstimateRequest
 from falcon_ray.runtime.known_profile import describe_sources
 from falcon_ray.runtime.ray_session import GIB
 from falcon_ray.runtime.search_setup import search_space
-from falcon_ray.space.catalogue import Catalogue, InstanceStatus
+from falcon_ray.space.catalogue import Catalogue, InstanceStatus, did_you_mean
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.objective import SECONDS_PER_HOUR
@@ -98,6 +98,8 @@ def estimate_llm(request: EstimateRequest, profile: Profile) -> Estimate:
 
 def _gpu_names(request: EstimateRequest, catalogue: Catalogue) -> list[str]:
     """GPU types to compare, those with 16-bit arithmetic that can be rented by default."""
+    if THIS_CPU in request.devices:
+        raise InputError("language models are estimated on GPUs; leave out the device cpu")
     if request.devices:
         return [catalogue.gpu(name).gpu_type for name in request.devices]
     active = [
@@ -121,6 +123,18 @@ def _space(
             f"no instance with {', '.join(names)} has a price; add a row to "
             "falcon_ray/data/instances.csv"
         )
+    known = ("gpu_type", "n_gpus", "precision", "engine", "concurrency")
+    for name, values in (request.search_space or {}).items():
+        if name not in known:
+            raise InputError(
+                f"nothing is known of what {name!r} does{did_you_mean(name, known)}; an estimate "
+                f"of a language model understands {', '.join(known)}"
+            )
+        for value in values if name == "engine" else ():
+            if value not in engines:
+                raise InputError(
+                    f"nobody measured the engine {value!r}; known are {', '.join(engines)}"
+                )
     largest = max(most.values())
     default = ConfigurationSpace.of(
         {
@@ -134,6 +148,11 @@ def _space(
             f"gpu_type != '{name}' or n_gpus <= {most[name]}"
             for name in rented
             if most[name] < largest
+        ]
+        + [
+            f"gpu_type != '{name}' or precision != 'fp8'"
+            for name in rented
+            if catalogue.gpu(name).fp8_tflops is None
         ],
     )
     return search_space(

@@ -45,7 +45,8 @@ def operator_part(
         share=configuration.number("gpu_share", 1.0),
     )
     batches = np.unique(np.append(_CURVE_BATCHES, float(batch)))
-    calls = decomposition.calls(batches, dtype=dtype)
+    traffic = point.predictor.traffic_dtype
+    calls = decomposition.calls(batches, dtype=traffic)
     predicted = point.predictor.predict(calls, threads=point.threads, share=point.share)
     index = int(np.searchsorted(batches, batch))
     found = key_operators(
@@ -68,7 +69,7 @@ def operator_part(
     further: list[tuple[ResourceCurve, ...]] = []
     resource, values = point.measured_resource()
     if len(values) >= MIN_POINTS:
-        one = decomposition.calls(np.array([float(batch)]), dtype=dtype)
+        one = decomposition.calls(np.array([float(batch)]), dtype=traffic)
         on_cpu = resource == "cpu_cores"
         settings = [
             point.predictor.predict(

@@ -55,6 +55,11 @@ class EstimateRequest:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} must be a positive whole number, got {value!r}")
+        for name, values in (self.search_space or {}).items():
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise InputError(f"search_space: {name} must be a list of values, got {values!r}")
+        if self.input_shape is not None and isinstance(self.input_shape, str):
+            raise InputError(f"input_shape must hold whole numbers, got {self.input_shape!r}")
         if isinstance(self.devices, str):
             raise InputError(f"devices must be a list of names, got {self.devices!r}")
 

@@ -181,12 +181,20 @@ class Catalogue:
 
     @classmethod
     def packaged(cls) -> "Catalogue":
-        """The catalogue that comes with falcon_ray, read anew at every call (about 1 ms)."""
+        """The catalogue that comes with falcon_ray, read anew at every call (about 1 ms).
+
+        Raises:
+            InputError: Its files are missing.
+        """
         data = importlib.resources.files("falcon_ray") / "data"
-        return cls.from_csv(
-            gpus=(data / "gpus.csv").read_text("utf-8"),
-            instances=(data / "instances.csv").read_text("utf-8"),
-        )
+        try:
+            texts = [(data / f"{name}.csv").read_text("utf-8") for name in ("gpus", "instances")]
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} is missing, so nothing is known of GPUs and prices; install "
+                "falcon_ray again"
+            ) from error
+        return cls.from_csv(gpus=texts[0], instances=texts[1])
 
     @classmethod
     def from_csv(cls, *, gpus: str, instances: str) -> "Catalogue":

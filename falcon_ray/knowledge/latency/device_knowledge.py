@@ -178,7 +178,12 @@ def _setting(
     shipped: Constants | None,
     pooled: Constants | None,
 ) -> Setting:
-    """The predictors of one setting, fitted to the runs measured in it where they suffice."""
+    """The predictors of one setting, fitted to the runs measured in it where they suffice.
+
+    On a GPU, multiples of ideal time carry over to another dtype's rate. On a CPU they do not:
+    whether there are instructions for it, and kernels that use them, is another matter.
+    """
+    used = measured if device.kind is DeviceKind.CPU else dtype
     family = shipped
     if runs.n_models >= _MIN_MODELS:
         family = fit_family_constants(
@@ -198,12 +203,12 @@ def _setting(
         share=share,
         shapes=shapes,
         composition=None,
-        family=_model(family, device, dtype),
-        transferred=_model(pooled, device, dtype),
+        family=_model(family, device, used),
+        transferred=_model(pooled, device, used),
     )
     if shapes is None:
         return setting
-    moved = shapes if dtype == measured else shapes.moved_to(device, dtype=dtype, share=share)
+    moved = shapes if used == measured else shapes.moved_to(device, dtype=used, share=share)
     if not runs.calls:
         return replace(setting, shapes=moved)
     sums = [setting.operator_sum(shapes, each) for each in runs.calls]

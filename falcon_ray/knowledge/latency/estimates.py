@@ -24,6 +24,7 @@ class LatencyEstimate:
         sd: Of it, shape (b,).
         operator_seconds: All calls of each operator together, one array (b, k) per element of
             the `FamilyCalls` that were asked for.
+        host_seconds: Of all launches together, which no share of a GPU slows.
         basis: What the prediction stands on, in words.
         warnings: Where that is thin, one line each.
     """
@@ -32,6 +33,7 @@ class LatencyEstimate:
     sd: FloatArray
     operator_seconds: tuple[FloatArray, ...]
     basis: str
+    host_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
 
 
@@ -66,17 +68,24 @@ def combined(estimates: Sequence[LatencyEstimate]) -> LatencyEstimate:
         sd=sd,
         operator_seconds=tuple(factor * each for each in surest.operator_seconds),
         basis=" and ".join(dict.fromkeys(each.basis for each in estimates)),
+        host_seconds=surest.host_seconds,
         warnings=tuple(dict.fromkeys(line for each in estimates for line in each.warnings)),
     )
 
 
 def scaled(estimate: LatencyEstimate, *, log_factor: float, extra_sd: float) -> LatencyEstimate:
-    """The same latencies in a setting that is slower by a factor known up to an error."""
+    """The same latencies in a setting that is slower by a factor known up to an error.
+
+    Launches are not slower there.
+    """
+    total = np.exp(estimate.log_seconds)
+    host = np.minimum(estimate.host_seconds, total)
     return LatencyEstimate(
-        log_seconds=estimate.log_seconds + log_factor,
+        log_seconds=np.log((total - host) * np.exp(log_factor) + host),
         sd=np.hypot(estimate.sd, extra_sd),
         operator_seconds=tuple(np.exp(log_factor) * each for each in estimate.operator_seconds),
         basis=estimate.basis,
+        host_seconds=estimate.host_seconds,
         warnings=estimate.warnings,
     )
 

@@ -79,6 +79,11 @@ class FamilyModel:
             and flops_term(family) not in terms
         )
 
+    @property
+    def launch_s(self) -> float:
+        """Seconds of one call beside its arithmetic and traffic."""
+        return self._of(LAUNCH_TERM)
+
     def predict_operators(
         self, family: Family, flops: FloatArray, bytes_moved: FloatArray
     ) -> FloatArray:

@@ -29,8 +29,6 @@ _STAND_INS: Mapping[Family, tuple[Family, ...]] = MappingProxyType(
         Family.CONV_GROUPED: (Family.CONV_3X3,),
         Family.CONV_DEPTHWISE: (Family.CONV_GROUPED, Family.CONV_3X3),
         Family.ATTENTION: (Family.BMM,),
-        Family.RECURRENT: (Family.LINEAR,),
-        Family.EMBEDDING: (Family.MOVE, Family.ELEMENTWISE),
         Family.POOL: (Family.ELEMENTWISE,),
         Family.MOVE: (Family.ELEMENTWISE,),
         Family.OTHER: (Family.ELEMENTWISE,),

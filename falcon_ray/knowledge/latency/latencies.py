@@ -22,7 +22,7 @@ from falcon_ray.knowledge.latency.setting import Setting
 from falcon_ray.knowledge.operators.operator import FamilyCalls
 from falcon_ray.knowledge.profile.decompositions import fingerprint
 from falcon_ray.knowledge.profile.profile import Profile
-from falcon_ray.space.catalogue import Catalogue
+from falcon_ray.space.catalogue import Catalogue, did_you_mean
 from falcon_ray.space.configuration import FloatArray
 
 _INTERPOLATED_THREADS_SD = 0.05
@@ -33,6 +33,8 @@ _ASSUMED_SPEED_UP = 0.6
 SERVED_DTYPES = ("float32", "bfloat16", "float16")
 _OTHER_DTYPE_SD = 0.35
 """Where another dtype stands in for one that nobody measured."""
+_OTHER_CPU_DTYPE_SD = 0.8
+"""On a CPU, where a smaller dtype may as well be much slower."""
 _HALVED_SHARE_SD = 0.2
 """Per halving of a GPU's share: nobody has published how time grows."""
 
@@ -67,9 +69,11 @@ class Latencies:
         try:
             return Device.of_gpu(self._catalogue.gpu((measured or [name])[0]))
         except InputError:
+            hint = did_you_mean(name, self._view.devices)
             raise UnknownDeviceError(
-                f"nothing is known about the device {name!r}: no facts in falcon_ray/data/gpus.csv "
-                "and no profile; run falcon-ray profile on it, or add a row of facts"
+                f"nothing is known about the device {name!r}{hint}: no facts in "
+                "falcon_ray/data/gpus.csv and no profile; run falcon-ray profile on it, or add a "
+                "row of facts"
             ) from None
 
     def on(self, device: str, dtype: str) -> "DeviceLatency":
@@ -104,10 +108,11 @@ class Latencies:
         for dtype in SERVED_DTYPES:
             for row in self._view.rows("models", device, dtype, mode=SERVED).to_pylist():
                 decomposition = self._view.decompositions.get(row["model"])
-                if decomposition is None:
+                predictor = self.on(device, dtype)
+                # What is wrong with a stand-in says nothing of the model or the device.
+                if decomposition is None or predictor.is_stand_in:
                     continue
                 calls = decomposition.calls(np.array([1.0 * row["batch_size"]]), dtype=dtype)
-                predictor = self.on(device, dtype)
                 found = predictor.predict(calls, threads=row["threads"], share=row["share"])
                 measured = float(np.log(row["latency_us"] / 1e6))
                 yield fingerprint(row["model"]), measured - float(found.log_seconds[0])
@@ -142,7 +147,7 @@ class DeviceLatency:
         """Log seconds of one forward pass at each of the b batch sizes of the calls.
 
         Args:
-            calls: `Decomposition.calls` in this dtype.
+            calls: `Decomposition.calls` in `traffic_dtype`.
             threads: Of a CPU; ignored on a GPU.
             share: Of a GPU's compute units; ignored on a CPU.
 
@@ -152,12 +157,24 @@ class DeviceLatency:
         self.check_known()
         on_cpu = self.device.kind is DeviceKind.CPU
         found = self._at_threads(calls, threads) if on_cpu else self._at_share(calls, share)
-        dtype, measured = self._knowledge.dtype, self._knowledge.measured_dtype
-        if dtype == measured:
+        if not self.is_stand_in:
             return found
+        dtype, measured = self._knowledge.dtype, self._knowledge.measured_dtype
         warning = f"nobody measured {self.device.name} in {dtype}; {measured} stands in"
-        wider = scaled(found, log_factor=0.0, extra_sd=_OTHER_DTYPE_SD)
+        extra_sd = _OTHER_CPU_DTYPE_SD if on_cpu else _OTHER_DTYPE_SD
+        wider = scaled(found, log_factor=0.0, extra_sd=extra_sd)
         return replace(wider, warnings=(*wider.warnings, warning))
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether another dtype's measurements stand in for this one's."""
+        return self._knowledge.dtype != self._knowledge.measured_dtype
+
+    @property
+    def traffic_dtype(self) -> str:
+        """The dtype whose bytes to ask for: no CPU is expected to gain by one nobody measured."""
+        on_cpu = self.device.kind is DeviceKind.CPU
+        return self._knowledge.measured_dtype if on_cpu else self._knowledge.dtype
 
     @property
     def measured_settings(self) -> FloatArray:

@@ -13,7 +13,9 @@ import numpy as np
 _DEVICE_SD = 0.3
 _MODEL_SD = 0.2
 _NOISE_SD = 0.1
-"""Prior sds of the log deviations; log errors of unseen models and devices are of this size."""
+_LARGEST = 0.8
+"""Prior sds of the log deviations, the size of log errors of unseen models and devices; and the
+largest deviation that is believed, about two of them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class ServedOffsets:
 
     def __init__(self, residuals: Sequence[tuple[str, float]]) -> None:
         self._models = [model for model, _ in residuals]
-        self._residuals = np.array([residual for _, residual in residuals])
+        # A trial that went wrong must not teach more than a prior can have been wrong by.
+        self._residuals = np.clip([residual for _, residual in residuals], -_LARGEST, _LARGEST)
         same = np.array([[a == b for b in self._models] for a in self._models], dtype=np.float64)
         self._covariance = (
             _DEVICE_SD**2

@@ -24,6 +24,8 @@ _Shapes: TypeAlias = NearestShapes | BorrowedShapes
 
 _NOTHING_S = 1e-12
 """Stands for no time at all where its logarithm is taken."""
+_NO_RULE_SD = 1.5
+"""Of the log time of an operator that no rule knows: its bytes are a lower bound."""
 _UNPROFILED_SD = 0.5
 """Of the log time of an operator that was not measured on the device, by constants or bytes."""
 
@@ -107,7 +109,11 @@ class Setting:
         total = composed_s(self.composition, operators.sums, operators.n_calls)
         return LatencyEstimate(
             log_seconds=np.log(total),
-            sd=np.hypot(operators.sd, composition_sd(self.composition)),
+            sd=np.sqrt(
+                operators.sd**2
+                + composition_sd(self.composition) ** 2
+                + _no_rule_sd(calls, operators.seconds) ** 2
+            ),
             operator_seconds=operators.seconds,
             basis=basis,
             warnings=_not_profiled(operators.uncovered),
@@ -144,9 +150,7 @@ class Setting:
             seconds=tuple(seconds),
             sums=sums,
             sd=np.sqrt(np.sum(np.square(shares), axis=0)),
-            n_calls=sum(
-                float(each.counts.sum()) for each in calls if each.family is not Family.VIEW
-            ),
+            n_calls=_n_calls(calls),
             uncovered=tuple(uncovered),
         )
 
@@ -170,16 +174,33 @@ def _by_family(model: FamilyModel, calls: Sequence[FamilyCalls], basis: str) -> 
     log_seconds, sd = model.predict_model(calls)
     unknown = set(model.unknown_families)
     names = [name for each in calls if each.family in unknown for name in each.names]
+    seconds = tuple(
+        model.predict_operators(each.family, each.flops, each.bytes_moved) * each.counts
+        for each in calls
+    )
     return LatencyEstimate(
         log_seconds=log_seconds,
-        sd=sd,
-        operator_seconds=tuple(
-            model.predict_operators(each.family, each.flops, each.bytes_moved) * each.counts
-            for each in calls
-        ),
+        sd=np.hypot(sd, _no_rule_sd(calls, seconds)),
+        operator_seconds=seconds,
+        host_seconds=model.launch_s * _n_calls(calls),
         basis=basis,
         warnings=_not_profiled(names),
     )
+
+
+def _no_rule_sd(calls: Sequence[FamilyCalls], seconds: Sequence[FloatArray]) -> FloatArray:
+    """The sd that operators without a rule add, of which only bytes are known, shape (b,)."""
+    total = np.sum([each.sum(axis=1) for each in seconds], axis=0)
+    unruled = [
+        each.sum(axis=1)
+        for each, group in zip(seconds, calls, strict=True)
+        if group.family is Family.OTHER
+    ]
+    return _NO_RULE_SD * np.sum(unruled, axis=0) / total if unruled else np.zeros(len(total))
+
+
+def _n_calls(calls: Sequence[FamilyCalls]) -> float:
+    return sum(float(each.counts.sum()) for each in calls if each.family is not Family.VIEW)
 
 
 def _not_profiled(names: Iterable[str]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class Precision(Enum):
 
 
 # model_type of decoders whose feed-forward block has two matrices; all others have a gate too.
+_GENERATING = ("CausalLM", "LMHead", "ConditionalGeneration")
 _UNGATED = frozenset({"falcon", "gpt_neox", "gptj", "mpt", "nemotron", "opt", "phi", "starcoder2"})
 _N_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "moe_topk")
@@ -157,6 +158,7 @@ class LlmArchitecture:
             InputError: A key is missing or is no whole number; the message names it.
         """
         name = name or str(config.get("_name_or_path") or config.get("model_type") or "the model")
+        _check_generates(config, name)
         text: object = config.get("text_config")
         if isinstance(text, dict):
             config = {**config, **cast("Config", text)}
@@ -229,6 +231,21 @@ class _Keys:
                 "decoder-only language model"
             )
         return default
+
+
+def _check_generates(config: Config, name: str) -> None:
+    """Refuse what generates no tokens one by one.
+
+    Raises:
+        InputError: The config names its class, and that is none of a decoder.
+    """
+    named: object = config.get("architectures")
+    classes = [str(each) for each in cast("list[object]", named)] if isinstance(named, list) else []
+    if classes and not any(kind in each for each in classes for kind in _GENERATING):
+        raise InputError(
+            f"{name} is a {', '.join(classes)}, which generates no text; estimate it as a PyTorch "
+            "model: falcon-ray estimate package.module:factory"
+        )
 
 
 def _grouped_attention(keys: _Keys, hidden: int, n_heads: int) -> dict[str, int]:

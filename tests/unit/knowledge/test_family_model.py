@@ -283,9 +283,9 @@ def test_completing_keeps_what_is_there() -> None:
     assert joined.value("linear.bytes") == 3.0
 
 
-def test_recurrent_operators_borrow_from_linear_ones_with_a_wide_error() -> None:
-    full = with_stand_ins(constants({"linear.flops": 1.0, "conv_3x3.flops": 3.0}))
-    place = full.terms.index("recurrent.flops")
+def test_attention_borrows_from_batched_products_with_a_wide_error() -> None:
+    full = with_stand_ins(constants({"bmm.flops": 1.0, "conv_3x3.flops": 3.0}))
+    place = full.terms.index("attention.flops")
     assert full.values[place] == 1.0
     # families differ by 1 around a mean of 2
     assert full.covariance[place, place] == pytest.approx(0.25)

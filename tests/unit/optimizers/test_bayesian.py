@@ -157,7 +157,7 @@ def test_a_suggestion_says_what_it_expects_and_why() -> None:
     optimizer = make(prior=true_logs(WITHOUT_SLO))
     first = next_suggestion(optimizer)
     assert first.why.startswith("highest expected score; nothing feasible is measured yet; ")
-    assert "(sd 71 %)" in first.why  # offset and residual: sqrt(0.5^2 + 0.5^2)
+    assert "(sd 56 %)" in first.why  # offset and residual: sqrt(0.5^2 + 0.25^2)
     assert set(first.expected) == {"saturation_rps"}
     optimizer.observe(measured(first.configuration, WITHOUT_SLO))
     best = scores(SPACE, WITHOUT_SLO)[SPACE.index[first.configuration]]

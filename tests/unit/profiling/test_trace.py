@@ -323,3 +323,18 @@ def test_tracing_leaves_torchs_settings_as_they_were() -> None:
     before = torch.backends.mha.get_fastpath_enabled(), logger.level
     trace(lambda: nn.Linear(8, 8), vectors, model="linear")
     assert (torch.backends.mha.get_fastpath_enabled(), logger.level) == before
+
+
+class ComparesSamples(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ x.T
+
+
+def test_work_that_grows_with_the_square_of_the_batch_is_refused() -> None:
+    with pytest.raises(InputError, match="does not grow in proportion to the batch"):
+        trace(ComparesSamples, lambda n: torch.zeros(n, 64), model="app:compares")
+
+
+def test_a_model_that_calls_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="app:nothing calls no operator"):
+        trace(nn.Identity, lambda n: torch.zeros(n, 64), model="app:nothing")

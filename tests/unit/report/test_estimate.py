@@ -56,7 +56,7 @@ def estimate(n_operators: int = 2) -> Estimate:
             basis="profiled shapes",
         ),
         unfit=("T4, float32: from batch 64 on (20.0 GiB)",),
-        warnings=("nobody measured these operators there: roll",),
+        warnings=("nobody measured these operators there: roll" + 9 * ", another_operator",),
         knowledge=("own: measured here",),
     )
 
@@ -69,7 +69,8 @@ def printed(shown: Estimate) -> str:
 
 def test_the_first_sentence_names_the_best_configuration_and_its_interval() -> None:
     sentence = " ".join(printed(estimate()).split())
-    assert sentence.startswith("Expected best of 1,234 configurations, without a trial: L4")
+    assert sentence.startswith("Expected best of 1,234 configurations, without a trial")
+    assert "Serve's own path: L4 batch_size=8, 2.0M" in sentence
     assert "2.0M requests per dollar (80 %: 1.0M-4.0M)" in sentence
 
 

@@ -9,11 +9,15 @@ import falcon_ray
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.constants import ANY_DEVICE
 from falcon_ray.knowledge.operators.operator import Family
+from falcon_ray.knowledge.profile.decompositions import decomposition_rows
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.report.estimate import Estimate
 from falcon_ray.runtime import estimate_job
+from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.estimate_operators import describe_dims
 from falcon_ray.runtime.estimate_request import request_of
+from falcon_ray.runtime.references import parse_reference
+from falcon_ray.runtime.torch_model import ModelReference
 from tests.unit.knowledge.known import constants, profile
 
 MODEL = """
@@ -33,6 +37,18 @@ def wide_inputs(n): return torch.zeros(n, 1000)
 def branching(): return Branching()
 branching_inputs = wide_inputs
 """
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 16,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "torch_dtype": "bfloat16",
+}
 
 Ask = Callable[..., Estimate]
 KNOWN = profile(constants(ANY_DEVICE, threads=0), devices=())
@@ -125,6 +141,40 @@ def test_the_public_function_knows_the_gpus_of_the_packaged_profile(ask: Ask) ->
     found = falcon_ray.estimate("shop.py:wide", devices=["T4", "A10G", "H100"])
     assert {each.device for each in found.best_by_device} == {"T4", "A10G", "H100"}
     assert found.knowledge
+
+
+def test_a_model_that_decides_by_values_is_known_from_a_profile_of_its_runs(ask: Ask) -> None:
+    run = decompose_model(
+        ModelReference(parse_reference("shop.py:branching", directory=Path.cwd())),
+        name="shop.py:branching",
+        by_running=True,
+    )
+    known = KNOWN.merged(Profile.of_tables({"decompositions": decomposition_rows(run)}))
+    assert ask("shop.py:branching", packaged=known).best_by_device
+
+
+def test_where_nothing_works_the_closest_is_named(ask: Ask) -> None:
+    found = ask(latency_budget_ms=1e-6)
+    assert found.closest.startswith("closest is gpu_type=L4")
+    assert "1e-06 ms allowed" in found.closest
+
+
+def test_a_small_llm_is_offered_fp8_only_where_the_hardware_has_it(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(LLAMA))
+    found = falcon_ray.estimate(str(config), devices=["T4", "L4"], top=1000)
+    precisions = {
+        device: {each.configuration["precision"] for each in found.top if each.device == device}
+        for device in ("T4", "L4")
+    }
+    assert precisions == {"T4": {"bf16"}, "L4": {"bf16", "fp8"}}
+
+
+def test_an_encoder_is_no_chat_model(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(LLAMA | {"architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(InputError, match="generates no text"):
+        falcon_ray.estimate(str(config), devices=["L4"])
 
 
 @pytest.mark.parametrize(
