@@ -48,6 +48,8 @@ _LEFT_OUT: dict[str, Sequence[Value]] = {
 }
 """What an estimate leaves out of the default space of GPUs: there it changes no price a request."""
 _LIKELY = 0.5
+_TIE_DIGITS = 2
+"""Of the log of a score: what differs by less than about 1 % is equally good."""
 _HALF_WIDTH_IN_SD = half_width_in_sd(INTERVAL_PERCENT / 100)
 
 
@@ -76,7 +78,7 @@ class Compared:
 
     def rank(self, index: int) -> tuple[float, float, float]:
         """Sorts candidates: the best first; of equally good ones the surest, then the cheapest."""
-        score = round(float(np.log(max(self.scores[index], 1e-9))), 6)
+        score = round(float(np.log(max(self.scores[index], 1e-9))), _TIE_DIGITS)
         return -score, round(float(self.sd[index]), 6), float(self.usd_per_hour[index])
 
     def device_of(self, index: int) -> str:
@@ -148,7 +150,7 @@ def describe_model(decomposition: Decomposition) -> str:
     n_operators = sum(int(each.counts.sum()) for each in calls if each.family is not Family.VIEW)
     activations = float(decomposition.activation_bytes_at(np.array([1.0]))[0])
     return (
-        f"{decomposition.parameter_bytes / 4e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOPs and "
+        f"{decomposition.parameter_bytes / 4e6:,.1f} M parameters, {flops / 1e9:,.3g} GFLOPs and "
         f"{activations / 2**20:,.1f} MiB of activations a request, {n_operators} operator calls"
     )
 
@@ -279,7 +281,7 @@ def _without(space: ConfigurationSpace, name: str) -> ConfigurationSpace:
 
 def _best_rows(compared: Compared, top: int) -> Iterator[int]:
     """The best candidates of all, and the best of each device, without those that score 0."""
-    scores = np.round(np.log(np.maximum(compared.scores, 1e-9)), 6)
+    scores = np.round(np.log(np.maximum(compared.scores, 1e-9)), _TIE_DIGITS)
     order = np.lexsort((compared.usd_per_hour, np.round(compared.sd, 6), -scores))
     seen: set[str] = set()
     for place, i in enumerate(order):
