@@ -194,9 +194,9 @@ def _cell_times(
             warnings[str(error)] = None
             continue
         log_seconds[cell], sd[cell] = predicted.log_seconds, predicted.sd
+        served = latencies.served(device_name, key)
+        log_seconds[cell] += served.log_factor
         if not predictor.is_stand_in:
-            served = latencies.served(device_name, key)
-            log_seconds[cell] += served.log_factor
             sd[cell] *= np.sqrt(served.variance_left)
         needed[cell] = replica_bytes(decomposition, batch_sizes, dtype=dtype, kind=device.kind)
         limit[cell] = host.ram_bytes if on_cpu else share * device.memory_bytes
