@@ -1,9 +1,10 @@
 """The time of a model on a device that a profile or the catalogue knows: seconds and their error.
 
-Three predictors, each where its knowledge is there: nearest profiled shapes, operator by
-operator; constants per family that were fitted on this device; constants of other devices, scaled
-by this one's facts. The module brings them together and bridges settings that nobody measured
-(numbers of threads, shares of a GPU). It reads no files and knows no configurations.
+Predictors, each where its knowledge is there: nearest profiled shapes, operator by operator;
+constants per family that were fitted on this device; for want of both, shapes and constants of
+other devices, scaled by this one's facts. The module brings them together, bridges settings that
+nobody measured (numbers of threads, shares of a GPU) and says how trials deviated from what was
+predicted. It reads no files and knows no configurations.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
