@@ -1,21 +1,24 @@
 """What one more trial is worth: how far its score may rise above the best one so far.
 
-An acquisition function knows posteriors and the objective. It knows neither the model behind
-the posteriors nor which candidates may still be tried.
+An acquisition function knows beliefs and the objective. It knows neither the model behind
+the beliefs nor which candidates may still be tried.
 
-Notation: n candidates, s samples, m modelled metrics.
+Notation: r candidates, s samples, M modelled metrics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtr
 
+from falcon_ray.optimizers.experts import Belief, by_name
 from falcon_ray.optimizers.gaussian_process import Posterior
 from falcon_ray.space.configuration import FloatArray
-from falcon_ray.space.objective import Objective
+from falcon_ray.space.objective import SearchObjective
 
 N_SAMPLES = 96
+WIDENINGS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""When no sample improves anywhere, the posteriors are widened by these factors in turn."""
 
 
 def expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:
@@ -45,37 +48,49 @@ def antithetic_normals(n_metrics: int, rng: np.random.Generator) -> FloatArray:
     come from their posteriors, not from the luck of the draw.
 
     Returns:
-        Shape (96, m).
+        Shape (96, M).
     """
     half = rng.standard_normal((N_SAMPLES // 2, n_metrics))
     return np.concatenate([half, -half])
 
 
 def score_samples(
-    posteriors: Mapping[str, Posterior],
-    objective: Objective,
+    posterior: Posterior,
+    objective: SearchObjective,
     usd_per_hour: FloatArray,
     normals: FloatArray,
 ) -> FloatArray:
-    """Draw all modelled metrics jointly and score each draw, zero where it breaks the SLO.
+    """Draw all modelled metrics jointly and score each draw, zero where it breaks a limit.
 
-    Score and feasibility come from the same draw, so nothing is assumed of how they go
-    together beyond independent metrics.
+    Score and feasibility come from the same draw, in which metrics go together as the posterior
+    says.
 
     Args:
-        posteriors: One per modelled metric, over the same n candidates.
+        posterior: Of the log metrics of r candidates.
         objective: Turns metrics into scores.
-        usd_per_hour: Price of each candidate, shape (n,).
-        normals: Standard normal samples, shape (s, m), a column per metric in order.
+        usd_per_hour: Price of each candidate, shape (r,).
+        normals: Standard normal samples, shape (s, M), a column per metric in order.
 
     Returns:
-        Scores, shape (s, n), never negative.
+        Scores, shape (s, r), never negative.
     """
-    metrics = {
-        name: np.exp(posterior.mean + posterior.sd * normals[:, column, np.newaxis])
-        for column, (name, posterior) in enumerate(posteriors.items())
-    }
-    return objective.score(metrics, usd_per_hour)
+    root = lower_roots(posterior.covariance)
+    logs = posterior.mean.T + np.einsum("rab,sb->sra", root, normals)
+    return objective.score(by_name(objective, np.exp(logs.transpose(2, 0, 1))), usd_per_hour)
+
+
+def lower_roots(covariance: FloatArray) -> FloatArray:
+    """Cholesky roots of many small covariances that may be singular, shape (r, M, M)."""
+    root = np.zeros_like(covariance)
+    for i in range(covariance.shape[1]):
+        for j in range(i + 1):
+            rest = covariance[:, i, j] - (root[:, i, :j] * root[:, j, :j]).sum(axis=1)
+            if i == j:
+                root[:, i, i] = np.sqrt(np.maximum(rest, 0.0))
+            else:
+                pivot = root[:, j, j]
+                root[:, i, j] = np.where(pivot > 0, rest / np.where(pivot > 0, pivot, 1.0), 0.0)
+    return root
 
 
 def constrained_expected_improvement(scores: FloatArray, best: float) -> FloatArray:
@@ -93,3 +108,33 @@ def constrained_expected_improvement(scores: FloatArray, best: float) -> FloatAr
         Shape (n,), never negative.
     """
     return np.maximum(scores - best, 0.0).mean(axis=0)
+
+
+def expected_gains(
+    beliefs: Sequence[Belief],
+    objective: SearchObjective,
+    usd_per_hour: FloatArray,
+    *,
+    best: float,
+    normals: FloatArray,
+) -> FloatArray:
+    """Constrained expected improvement under a mixture: that of every expert, by weight.
+
+    Args:
+        beliefs: Of r candidates.
+        objective: Turns metrics into scores.
+        usd_per_hour: Price of each candidate, shape (r,).
+        best: Best feasible score so far, 0 before the first one.
+        normals: Standard normal samples, shape (s, M).
+
+    Returns:
+        Shape (r,), never negative; widened beliefs stand in where no sample improves anywhere.
+    """
+    gains = np.zeros(usd_per_hour.size)
+    for widening in WIDENINGS:
+        for belief in beliefs:
+            scores = score_samples(belief.posterior, objective, usd_per_hour, widening * normals)
+            gains += belief.weight * constrained_expected_improvement(scores, best)
+        if gains.any():
+            break
+    return gains

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from falcon_ray.errors import InputError
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
-from falcon_ray.space.objective import Objective
+from falcon_ray.space.objective import SearchObjective
 from falcon_ray.space.observation import Observation, TrialStatus
 
 IndexArray: TypeAlias = NDArray[np.intp]
@@ -33,7 +33,7 @@ class History:
     """
 
     def __init__(
-        self, space: ConfigurationSpace, objective: Objective, usd_per_hour: FloatArray
+        self, space: ConfigurationSpace, objective: SearchObjective, usd_per_hour: FloatArray
     ) -> None:
         prices = np.array(usd_per_hour, dtype=np.float64)
         if prices.shape != (len(space),):
@@ -41,11 +41,12 @@ class History:
                 f"usd_per_hour needs one price for each of the {len(space)} candidates, "
                 f"got the shape {prices.shape}"
             )
-        for candidate, price in zip(space.candidates, prices, strict=True):
-            if not (np.isfinite(price) and price > 0):
-                raise InputError(
-                    f"usd_per_hour must be positive and finite, got {price} for {candidate}"
-                )
+        bad = np.flatnonzero(~(np.isfinite(prices) & (prices > 0)))
+        if bad.size:
+            raise InputError(
+                f"usd_per_hour must be positive and finite, got {prices[bad[0]]} for "
+                f"{space.candidate(int(bad[0]))}"
+            )
         prices.flags.writeable = False
         self.space = space
         self.objective = objective
@@ -60,7 +61,7 @@ class History:
         Raises:
             InputError: The configuration is no candidate of the space.
         """
-        index = self.space.index.get(observation.configuration)
+        index = self.space.position(observation.configuration)
         if index is None:
             raise InputError(
                 f"{observation.configuration} is no candidate of this space; "
@@ -68,7 +69,12 @@ class History:
             )
         self._observations.append((index, observation))
         self._pending.pop(index, None)
-        self._available[index] = False
+        # What the infrastructure broke once is not held against the candidate; twice is enough.
+        again = observation.status is TrialStatus.FAILED and self._n_ended(index) == 1
+        self._available[index] = again
+
+    def _n_ended(self, index: int) -> int:
+        return sum(each == index for each, _ in self._observations)
 
     def expect(self, index: int) -> None:
         """Enter a suggestion: the candidate at `index` is pending until it is observed."""
@@ -77,13 +83,21 @@ class History:
 
     @property
     def available(self) -> IndexArray:
-        """The candidates that were neither suggested nor observed, ascending."""
+        """The candidates that may be suggested, ascending.
+
+        Neither suggested nor observed before, or broken by the infrastructure in their only trial.
+        """
         return np.flatnonzero(self._available)
+
+    def is_available(self, rows: IndexArray) -> MaskArray:
+        """Whether candidates may be suggested, shape of `rows`."""
+        return self._available[rows]
 
     @property
     def known(self) -> IndexArray:
         """The candidates that were suggested or observed, ascending."""
-        return np.flatnonzero(~self._available)
+        seen = {index for index, _ in self._observations} | set(self._pending)
+        return np.array(sorted(seen), dtype=np.intp)
 
     @property
     def pending(self) -> IndexArray:
@@ -118,6 +132,28 @@ class History:
                 values.append(value)
         return np.array(indices, dtype=np.intp), np.log(np.array(values, dtype=np.float64))
 
+    def infeasible(self) -> tuple[IndexArray, IndexArray]:
+        """The candidates of INFEASIBLE trials: out of memory, and for other reasons."""
+        memory: list[int] = []
+        other: list[int] = []
+        for index, each in self._observations:
+            if each.status is TrialStatus.INFEASIBLE:
+                (memory if _is_out_of_memory(each) else other).append(index)
+        return np.array(memory, dtype=np.intp), np.array(other, dtype=np.intp)
+
+    def feasible(self) -> tuple[IndexArray, tuple[Observation, ...]]:
+        """The trials with a score, with the positions of their candidates, shape (k,)."""
+        found = [
+            (index, each)
+            for index, each in self._observations
+            if each.measurement is not None
+            and self.objective.score_measurement(
+                each.measurement, usd_per_hour=float(self.usd_per_hour[index])
+            )
+        ]
+        rows = np.array([index for index, _ in found], dtype=np.intp)
+        return rows, tuple(each for _, each in found)
+
     def best(self) -> tuple[Observation, float] | None:
         """The observation with the highest measured score, the first among equals, and it.
 
@@ -137,6 +173,16 @@ class History:
     def rng(self, seed: int) -> np.random.Generator:
         """The random numbers of the next suggestion, fixed by the seed and the step.
 
-        The step is the number of candidates that are known: after a replay it is what it was.
+        The step is the number of trials that ended or are pending: after a replay it is what it
+        was.
         """
-        return np.random.default_rng([seed, int(np.count_nonzero(~self._available))])
+        return np.random.default_rng([seed, self.n_steps])
+
+    @property
+    def n_steps(self) -> int:
+        """Trials that ended or are pending."""
+        return len(self._observations) + len(self._pending)
+
+
+def _is_out_of_memory(observation: Observation) -> bool:
+    return observation.reason.startswith("out of memory")

@@ -7,7 +7,7 @@ except to say at the end which measurement was the best.
 from falcon_ray.optimizers.history import History
 from falcon_ray.optimizers.optimizer import Suggestion
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
-from falcon_ray.space.objective import Objective
+from falcon_ray.space.objective import SearchObjective
 from falcon_ray.space.observation import Observation
 
 
@@ -24,7 +24,7 @@ class RandomSearch:
     def __init__(
         self,
         space: ConfigurationSpace,
-        objective: Objective,
+        objective: SearchObjective,
         usd_per_hour: FloatArray,
         *,
         seed: int,
@@ -40,7 +40,7 @@ class RandomSearch:
         index = int(self._history.rng(self._seed).choice(available))
         self._history.expect(index)
         return Suggestion(
-            configuration=self._history.space.candidates[index],
+            configuration=self._history.space.candidate(index),
             why=f"drawn uniformly from the {available.size:,} untried candidates",
         )
 

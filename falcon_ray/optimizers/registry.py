@@ -6,11 +6,12 @@ from types import MappingProxyType
 from typing import Protocol
 
 from falcon_ray.errors import InputError
-from falcon_ray.optimizers.bayesian import BayesianOptimizer, PriorMeans
+from falcon_ray.knowledge.mixture import ExpertMixture
+from falcon_ray.optimizers.mcts import MonteCarloTreeSearch
 from falcon_ray.optimizers.optimizer import Optimizer
 from falcon_ray.optimizers.random_search import RandomSearch
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
-from falcon_ray.space.objective import Objective
+from falcon_ray.space.objective import SearchObjective
 
 
 class OptimizerFactory(Protocol):
@@ -19,12 +20,11 @@ class OptimizerFactory(Protocol):
     def __call__(
         self,
         space: ConfigurationSpace,
-        objective: Objective,
+        objective: SearchObjective,
         usd_per_hour: FloatArray,
         *,
         seed: int,
-        prior: PriorMeans | None,
-        fits: FloatArray | None,
+        prior: ExpertMixture | None,
     ) -> Optimizer:
         """See `make_optimizer`."""
         ...
@@ -32,31 +32,41 @@ class OptimizerFactory(Protocol):
 
 def _random(
     space: ConfigurationSpace,
-    objective: Objective,
+    objective: SearchObjective,
     usd_per_hour: FloatArray,
     *,
     seed: int,
-    prior: PriorMeans | None,
-    fits: FloatArray | None,
+    prior: ExpertMixture | None,
 ) -> Optimizer:
-    del prior, fits  # random search predicts nothing
+    del prior  # random search predicts nothing
     return RandomSearch(space, objective, usd_per_hour, seed=seed)
 
 
+def _flat(
+    space: ConfigurationSpace,
+    objective: SearchObjective,
+    usd_per_hour: FloatArray,
+    *,
+    seed: int,
+    prior: ExpertMixture | None,
+) -> Optimizer:
+    return MonteCarloTreeSearch(space, objective, usd_per_hour, seed=seed, prior=prior, tree=False)
+
+
 OPTIMIZERS: Mapping[str, OptimizerFactory] = MappingProxyType(
-    {"bayesian": BayesianOptimizer, "random": _random}
+    {"mcts": MonteCarloTreeSearch, "bayesian": _flat, "random": _random}
 )
+"""The default; the same without its tree; and the yardstick."""
 
 
 def make_optimizer(
     name: str,
     space: ConfigurationSpace,
-    objective: Objective,
+    objective: SearchObjective,
     usd_per_hour: FloatArray,
     *,
     seed: int,
-    prior: PriorMeans | None = None,
-    fits: FloatArray | None = None,
+    prior: ExpertMixture | None = None,
 ) -> Optimizer:
     """Make the optimizer of that name.
 
@@ -66,8 +76,7 @@ def make_optimizer(
         objective: What counts as better.
         usd_per_hour: Price of each candidate, all replicas together, shape (n,).
         seed: Not negative.
-        prior: Predicted log metrics, shapes (n,); ignored by an optimizer that predicts nothing.
-        fits: Predicted probability that memory suffices, shape (n,); likewise.
+        prior: What is expected of the candidates; ignored by an optimizer that predicts nothing.
 
     Raises:
         InputError: There is no optimizer of that name, or an argument does not fit the space.
@@ -79,4 +88,4 @@ def make_optimizer(
         raise InputError(
             f"there is no optimizer {name!r}; {hint}known are {', '.join(sorted(OPTIMIZERS))}"
         )
-    return factory(space, objective, usd_per_hour, seed=seed, prior=prior, fits=fits)
+    return factory(space, objective, usd_per_hour, seed=seed, prior=prior)

@@ -1,54 +1,56 @@
 """Where to start when nothing is known: in the middle, then far from all that was tried.
 
-It knows coordinates only: neither metrics nor what a dimension means.
+It knows distances only: neither metrics nor what a dimension means.
 """
 
 import numpy as np
 
-from falcon_ray.optimizers.history import IndexArray
+from falcon_ray.optimizers.coordinates import Coordinates, IndexArray
 from falcon_ray.space.configuration import FloatArray
 
 
-def most_central(coordinates: FloatArray, available: IndexArray, rng: np.random.Generator) -> int:
-    """The available candidate nearest to the mean of all; `rng` decides among equals.
+def most_central(coordinates: Coordinates, rows: IndexArray, rng: np.random.Generator) -> int:
+    """Which of some candidates is nearest to the mean of all; `rng` decides among equals.
 
     Every ordinal dimension starts near its middle, such as a middling batch size: no guess is
     nearer to all others, and extremes are where out of memory and idle hardware lie.
 
     Args:
-        coordinates: All candidates, shape (n, d).
-        available: Rows to choose from, shape (a,), a >= 1.
+        coordinates: Of all candidates.
+        rows: Candidates to choose from, shape (r,), r >= 1.
         rng: Breaks ties.
+
+    Returns:
+        Position in `rows`.
     """
-    distances = np.linalg.norm(coordinates[available] - coordinates.mean(axis=0), axis=1)
-    return _one_of_the_highest(-distances, available, rng)
+    return _one_of_the_highest(-np.sqrt(np.maximum(coordinates.centrality(rows), 0.0)), rng)
 
 
 def most_distant(
-    coordinates: FloatArray,
-    available: IndexArray,
+    coordinates: Coordinates,
+    rows: IndexArray,
     *,
     tried: IndexArray,
     weights: FloatArray,
     rng: np.random.Generator,
 ) -> int:
-    """The available candidate with the highest weighted distance from the nearest tried one.
+    """Which of some candidates has the highest weighted distance from the nearest tried one.
 
     The greedy maximin design of Johnson et al. (1990); `rng` decides among equals.
 
     Args:
-        coordinates: All candidates, shape (n, d).
-        available: Rows to choose from, shape (a,), a >= 1.
-        tried: Rows to keep away from, shape (t,), t >= 1.
-        weights: Of all candidates, shape (n,), positive, e.g. the probability of running.
+        coordinates: Of all candidates.
+        rows: Candidates to choose from, shape (r,), r >= 1.
+        tried: Candidates to keep away from, shape (t,), t >= 1.
+        weights: Of those to choose from, shape (r,), positive, e.g. the probability of running.
         rng: Breaks ties.
+
+    Returns:
+        Position in `rows`.
     """
-    nearest = np.full(available.size, np.inf)
-    for row in tried:
-        distances = np.linalg.norm(coordinates[available] - coordinates[row], axis=1)
-        nearest = np.minimum(nearest, distances)
-    return _one_of_the_highest(nearest * weights[available], available, rng)
+    nearest = np.sqrt(coordinates.squared_distance(rows, tried).min(axis=1))
+    return _one_of_the_highest(nearest * weights, rng)
 
 
-def _one_of_the_highest(appeal: FloatArray, available: IndexArray, rng: np.random.Generator) -> int:
-    return int(rng.choice(available[np.isclose(appeal, appeal.max())]))
+def _one_of_the_highest(appeal: FloatArray, rng: np.random.Generator) -> int:
+    return int(rng.choice(np.flatnonzero(np.isclose(appeal, appeal.max()))))

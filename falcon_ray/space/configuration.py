@@ -159,11 +159,44 @@ class ConfigurationSpace:
         """Position of every candidate in `candidates`."""
         return {candidate: i for i, candidate in enumerate(self.candidates)}
 
+    def candidate(self, position: int) -> Configuration:
+        """The candidate at a position; the others need not be built for this."""
+        row = self.codes[position]
+        return Configuration(
+            {
+                each.name: each.values[int(code)]
+                for each, code in zip(self.dimensions, row, strict=True)
+            }
+        )
+
+    def position(self, configuration: Mapping[str, Value]) -> int | None:
+        """Where a candidate stands in `candidates`; None where it is none of them."""
+        if len(configuration) != len(self.dimensions):
+            return None
+        row: list[int] = []
+        for each in self.dimensions:
+            if each.name not in configuration or configuration[each.name] not in each.values:
+                return None
+            row.append(each.values.index(configuration[each.name]))
+        keys, order = self._sorted_keys
+        sizes = [len(each.values) for each in self.dimensions]
+        key = int(np.ravel_multi_index(row, sizes))
+        place = int(np.searchsorted(keys, key))
+        return int(order[place]) if place < keys.size and keys[place] == key else None
+
+    @cached_property
+    def _sorted_keys(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """One number for every candidate, ascending, and the candidates' positions, shapes (n,)."""
+        sizes = [len(each.values) for each in self.dimensions]
+        keys = np.asarray(np.ravel_multi_index(tuple(self.codes.T), sizes), dtype=np.intp)
+        order: NDArray[np.intp] = np.argsort(keys, kind="stable")
+        return keys[order], order
+
     def __len__(self) -> int:
         return len(self.codes)
 
     def __contains__(self, configuration: object) -> bool:
-        return configuration in self.index
+        return isinstance(configuration, Mapping) and self.position(configuration) is not None  # pyright: ignore[reportUnknownArgumentType]
 
     def encode(self, configurations: Sequence[Configuration]) -> FloatArray:
         """Coordinates in which squared distance adds up over dimensions.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any
 
-from falcon_ray.errors import InputError
+from falcon_ray.errors import InfeasibleCause, InputError
 from falcon_ray.space.configuration import Configuration
 
 
@@ -137,6 +137,12 @@ class Observation:
         reason: One line that says why there is no measurement; empty when there is one.
         times: Where the trial's seconds went.
         attempts: How often it was tried, retries after infrastructure failures included.
+        cause: What kind of fact made an INFEASIBLE configuration so; OTHER for all the rest.
+        at_most_rps: What the rate of a configuration cannot have exceeded that was too slow to
+            measure; None where that is not known.
+
+    Raises:
+        InputError: The parts contradict each other.
     """
 
     configuration: Configuration
@@ -145,6 +151,8 @@ class Observation:
     reason: str = ""
     times: TrialTimes = TrialTimes()
     attempts: int = 1
+    cause: InfeasibleCause = InfeasibleCause.OTHER
+    at_most_rps: float | None = None
 
     def __post_init__(self) -> None:
         measured = self.status is TrialStatus.MEASURED
@@ -154,6 +162,16 @@ class Observation:
             raise InputError(f"a trial that ended as {self.status.value} has no measurement")
         if not measured and not self.reason:
             raise InputError(f"a trial that ended as {self.status.value} must say why")
+        if self.cause is not InfeasibleCause.OTHER and self.status is not TrialStatus.INFEASIBLE:
+            raise InputError(
+                f"only an infeasible trial has a cause, not one that ended as {self.status.value}"
+            )
+        if self.at_most_rps is None:
+            return
+        if self.cause is not InfeasibleCause.TIMEOUT:
+            raise InputError("only a trial that ran out of time bounds its rate")
+        if not (math.isfinite(self.at_most_rps) and self.at_most_rps > 0):
+            raise InputError(f"at_most_rps must be positive and finite, got {self.at_most_rps!r}")
 
     def to_json(self) -> dict[str, Any]:
         """The observation as plain JSON values."""
@@ -164,11 +182,13 @@ class Observation:
             "reason": self.reason,
             "times": asdict(self.times),
             "attempts": self.attempts,
+            "cause": self.cause.value,
+            "at_most_rps": self.at_most_rps,
         }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Observation":
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, also before trials said their cause.
 
         Raises:
             InputError: A key is missing or unknown, or a value does not fit.
@@ -182,6 +202,8 @@ class Observation:
                 reason=record["reason"],
                 times=TrialTimes(**record["times"]),
                 attempts=record["attempts"],
+                cause=InfeasibleCause(record.get("cause", InfeasibleCause.OTHER.value)),
+                at_most_rps=record.get("at_most_rps"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is no record of a trial: {error}") from error

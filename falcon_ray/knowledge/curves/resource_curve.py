@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.curves.shape import (
     DEFAULT_RELATIVE_SD,
+    PLANE_LOG_RANGE,
     CurveShape,
     Direction,
     Shape,
@@ -217,6 +219,32 @@ def curves_over(
         )
         for i, subject in enumerate(subjects)
     )
+
+
+def good_values(log_throughput: FloatArray, *, is_ordered: bool) -> NDArray[np.bool_]:
+    """Which values of a resource are good on each of m curves over the same v values.
+
+    Good is what reaches 0.9 of the curve's highest point; where values have an order, without a gap
+    around that point. On a curve whose points differ by no more than 10 % everything is.
+
+    Args:
+        log_throughput: Natural log, shape (m, v), in the order of the values.
+        is_ordered: Whether the values have one; types of GPU have none.
+
+    Returns:
+        Shape (m, v).
+    """
+    best = log_throughput.max(axis=1, keepdims=True)
+    good = log_throughput >= best + np.log(GOOD_FRACTION)
+    if is_ordered:
+        at = log_throughput.argmax(axis=1)[:, None]
+        place = np.arange(log_throughput.shape[1])
+        last_gap_before = np.where(~good & (place < at), place, -1).max(axis=1, keepdims=True)
+        first_gap_after = np.where(~good & (place > at), place, place.size).min(
+            axis=1, keepdims=True
+        )
+        good = (place > last_gap_before) & (place < first_gap_after)
+    return good | (np.ptp(log_throughput, axis=1, keepdims=True) <= PLANE_LOG_RANGE)
 
 
 def scale_of(resource: str) -> Scale:

@@ -22,7 +22,8 @@ MIN_POINTS = 3
 """Two points always lie on their chord."""
 
 _PLANE_P_VALUE = 0.01
-_PLANE_LOG_RANGE = 0.10
+PLANE_LOG_RANGE = 0.10
+"""Of a curve without noise whose points are taken for equal."""
 _STRAIGHT_AREA = 0.10
 _FLAT_TREND = 0.10
 _N_SDS = 2.0
@@ -119,7 +120,7 @@ def classify_rows(
     p_values = _constant_p_values(log_y, sd)
     log_range = np.ptp(log_y, axis=1)
     noise_range = expected_range(len(u)) * np.sqrt((sd**2).mean(axis=1))
-    plane = (p_values > _PLANE_P_VALUE) | (log_range <= _PLANE_LOG_RANGE + noise_range)
+    plane = (p_values > _PLANE_P_VALUE) | (log_range <= PLANE_LOG_RANGE + noise_range)
     area, area_sd = _signed_areas(x, log_y, sd)
     bent = np.abs(area) > np.maximum(_STRAIGHT_AREA, _N_SDS * area_sd)
     trend, trend_sd = _trends(x, log_y, sd)

@@ -1,0 +1,272 @@
+"""Monte Carlo tree search over configurations, with Bayesian evaluation of the leaves.
+
+The tree is cut before the first trial, by the resource curves of the model's key operators. Every
+suggestion walks it from the root by UCT, on what is believed after the trials so far, and takes
+from the leaf that it reaches the candidate whose trial is worth most. Of a large space only some
+candidates of every leaf are valued, and more of those in the leaf that is visited: a suggestion
+costs the leaf and not the space.
+
+The search never looks at what a dimension is called, and it does not know who runs the trials.
+
+Notation: n candidates, r of them looked at.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+
+from falcon_ray.errors import InputError
+from falcon_ray.knowledge.mixture import ExpertMixture
+from falcon_ray.optimizers.coordinates import IndexArray
+from falcon_ray.optimizers.curve_cuts import CurveCuts
+from falcon_ray.optimizers.evaluation import N_JOINT, Evaluation, Incumbent, Look
+from falcon_ray.optimizers.history import History
+from falcon_ray.optimizers.optimizer import Suggestion
+from falcon_ray.optimizers.space_filling import most_central, most_distant
+from falcon_ray.optimizers.stopping import Outlook
+from falcon_ray.optimizers.tree import Node, build_tree
+from falcon_ray.optimizers.uct import Partition
+from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
+from falcon_ray.space.objective import SearchObjective
+from falcon_ray.space.observation import Observation
+
+MAX_LOOKED_AT = 4096
+"""Candidates that one suggestion values, and again in one leaf, at most."""
+
+
+class Parallel(Enum):
+    """How a suggestion takes trials into account that have not ended."""
+
+    BELIEVER = "believer"
+    """As if they had shown what is believed of them: for batches."""
+    THOMPSON = "thompson"
+    """By a draw from what is believed, each its own: for workers that come and go."""
+
+
+class MonteCarloTreeSearch:
+    """Suggests serving configurations; an `Optimizer`.
+
+    Args:
+        space: The n candidates.
+        objective: Which metrics to model, and how they turn into a score.
+        usd_per_hour: Price of each candidate, all replicas together, shape (n,).
+        seed: Not negative; equal seeds and observations give equal suggestions.
+        prior: What is expected of the candidates; None where nothing is.
+        tree: Whether to walk the tree; else every candidate is evaluated.
+        parallel: How pending trials count.
+        trial_cost: Relative cost of a trial of each candidate, shape (n,): with it the gain per
+            cost is what counts.
+
+    Raises:
+        InputError: Prices, costs or the prior do not fit the candidates.
+    """
+
+    def __init__(
+        self,
+        space: ConfigurationSpace,
+        objective: SearchObjective,
+        usd_per_hour: FloatArray,
+        *,
+        seed: int,
+        prior: ExpertMixture | None = None,
+        tree: bool = True,
+        parallel: Parallel = Parallel.BELIEVER,
+        trial_cost: FloatArray | None = None,
+    ) -> None:
+        costs = None if trial_cost is None else _checked_costs(trial_cost, len(space))
+        self._history = History(space, objective, usd_per_hour)
+        self._seed = seed
+        self._parallel = parallel
+        self._evaluation = Evaluation(self._history, prior, trial_cost=costs, seed=seed)
+        expected = self._value_of_all()
+        cuts = None
+        if tree and prior is not None and prior.operator_seconds:
+            cuts = CurveCuts(
+                space.dimensions, space.codes, self._history.usd_per_hour, prior.operator_seconds
+            )
+        self._partition = Partition(build_tree(space.codes, expected, cuts))
+        self._ranked = {
+            id(leaf): leaf.rows[np.argsort(-expected[leaf.rows], kind="stable")]
+            for leaf in self._partition.leaves
+        }
+
+    @property
+    def root(self) -> Node:
+        """The tree, for people and tests."""
+        return self._partition.root
+
+    @property
+    def expert_weights(self) -> dict[str, float]:
+        """How much each expert is believed by now, by its name."""
+        experts = self._evaluation.experts
+        return dict(zip(experts.names, experts.weights.tolist(), strict=True))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every candidate was suggested or observed."""
+        return self._history.exhausted
+
+    def observe(self, observation: Observation) -> None:
+        """Learn metrics from a measurement, where not to go from an INFEASIBLE trial."""
+        self._history.observe(observation)
+
+    def suggest(self) -> Suggestion | None:
+        """The candidate whose trial is worth most in the leaf that UCT leads to.
+
+        While nothing is expected and nothing measured: the most central candidate, then the one
+        farthest from those tried, infeasible neighbourhoods shunned.
+
+        Returns:
+            None when every candidate was suggested or observed.
+        """
+        history, evaluation, partition = self._history, self._evaluation, self._partition
+        if history.exhausted:
+            return None
+        if not evaluation.is_informed:
+            return self._explore()
+        evaluation.learn()
+        incumbent = evaluation.incumbent()
+        look = evaluation.look(self._shortlist())
+        appeal = evaluation.appeal(look, incumbent)
+        path = partition.walk(
+            partition.best_of_leaves(look.rows, appeal), partition.visits(history.known)
+        )
+        leaf = self._in_leaf(look, path[-1])
+        if self._parallel is Parallel.THOMPSON and history.pending.size:
+            return self._suggestion(leaf, self._drawn(leaf), "the best of a draw", path)
+        at = int(np.argmax(evaluation.appeal(leaf, incumbent)))
+        return self._suggestion(leaf, at, self._why(leaf, at, incumbent), path)
+
+    def recommend(self) -> Observation | None:
+        """The feasible trial that is believed to be the best; None when there is none.
+
+        Among noisy measurements the best one flatters itself; the posterior does not.
+        """
+        self._evaluation.learn()
+        return self._evaluation.recommended()
+
+    def outlook(self) -> Outlook | None:
+        """What is left to gain; None before the first feasible trial, or with nothing left."""
+        if self._history.exhausted:
+            return None
+        self._evaluation.learn()
+        return self._evaluation.outlook(self._evaluation.look(self._shortlist()))
+
+    def _value_of_all(self) -> FloatArray:
+        """Log of the score that is expected of every candidate before the first trial, (n,)."""
+        n, step = len(self._history.space), 16 * MAX_LOOKED_AT
+        chunks = (np.arange(start, min(start + step, n)) for start in range(0, n, step))
+        return np.concatenate([self._evaluation.look(rows).log_value for rows in chunks])
+
+    @property
+    def _is_large(self) -> bool:
+        return len(self._history.space) > MAX_LOOKED_AT
+
+    def _shortlist(self) -> IndexArray:
+        """Available candidates to value: all of a small space, the likeliest of every leaf else."""
+        history = self._history
+        if not self._is_large:
+            return history.available
+        share = max(2, MAX_LOOKED_AT // (2 * len(self._partition.leaves)))
+        chosen: list[IndexArray] = []
+        for leaf in self._partition.leaves:
+            first = self._ranked[id(leaf)][: share + history.n_steps]
+            chosen.append(first[history.is_available(first)][:share])
+        found = np.concatenate(chosen)
+        return found if found.size else history.available[:MAX_LOOKED_AT]
+
+    def _in_leaf(self, look: Look, leaf: Node) -> Look:
+        """What is believed of the candidates of a leaf, of the likeliest of a large one.
+
+        Half of those in a large one go by rank, half are drawn: ranks of a wrong prior mislead.
+        """
+        history = self._history
+        if not self._is_large:
+            inside = np.isin(look.rows, leaf.rows, assume_unique=True)
+            return look.at(np.flatnonzero(inside))
+        rows = self._ranked[id(leaf)]
+        if rows.size > MAX_LOOKED_AT:
+            half = MAX_LOOKED_AT // 2
+            drawn = history.rng(self._seed).choice(rows, size=half)
+            rows = np.unique(np.concatenate([rows[: half + history.n_steps], drawn]))
+        return self._evaluation.look(rows[history.is_available(rows)])
+
+    def _drawn(self, leaf: Look) -> int:
+        """The best of one draw (Thompson, 1933) among the likeliest candidates of a leaf."""
+        promising = np.argsort(-leaf.log_value, kind="stable")[: 4 * N_JOINT]
+        scores = self._evaluation.draw(leaf.at(promising), 1)[0]
+        # Where the draw keeps no limit anywhere, the candidate that is likeliest to.
+        return int(promising[int(np.argmax(scores)) if scores.any() else 0])
+
+    def _why(self, leaf: Look, at: int, incumbent: Incumbent) -> str:
+        if incumbent.score <= 0:
+            return "highest expected score; nothing feasible is measured yet"
+        gain = self._evaluation.gain(leaf, at, incumbent)
+        believed = "a believed " if incumbent.is_believed else ""
+        return (
+            f"expected improvement {_percent(gain)} over {believed}{incumbent.score:,.0f} "
+            "requests/$"
+        )
+
+    def _suggestion(self, leaf: Look, at: int, why: str, path: Sequence[Node]) -> Suggestion:
+        row = int(leaf.rows[at])
+        expected = self._evaluation.expected(leaf, at)
+        for name, (median, sd) in expected.items():
+            why += f"; predicted {name} {_figures(median)} (sd {_percent(sd)})"
+        why += _running_text(leaf.running[at])
+        if path[-1].why:
+            why += f"; {path[-1].why}"
+        self._history.expect(row)
+        return Suggestion(
+            configuration=self._history.space.candidate(row),
+            why=why,
+            expected={name: median for name, (median, _) in expected.items()},
+        )
+
+    def _explore(self) -> Suggestion:
+        """A space-filling start."""
+        history, coordinates = self._history, self._evaluation.coordinates
+        rng = history.rng(self._seed)
+        rows = history.available
+        if rows.size > MAX_LOOKED_AT:
+            rows = np.sort(rng.choice(rows, size=MAX_LOOKED_AT, replace=False))
+        running = self._evaluation.running(rows)
+        verdicts = self._evaluation.verdicts
+        # A FAILED trial taught nothing: its neighbours are as unknown as before.
+        tried = np.concatenate(
+            [verdicts.ran, verdicts.out_of_memory, verdicts.other, history.pending]
+        )
+        if tried.size == 0:
+            at = most_central(coordinates, rows, rng)
+            why = "in the middle of the space: nothing is known yet"
+        else:
+            at = most_distant(coordinates, rows, tried=tried, weights=running, rng=rng)
+            why = f"far from the {tried.size:,} tried: nothing is measured yet"
+        row = int(rows[at])
+        history.expect(row)
+        return Suggestion(
+            configuration=history.space.candidate(row), why=why + _running_text(running[at])
+        )
+
+
+def _checked_costs(cost: FloatArray, n: int) -> FloatArray:
+    if cost.shape != (n,) or not (np.isfinite(cost) & (cost > 0)).all():
+        raise InputError(
+            f"trial_cost needs one positive number for each of the {n} candidates, got the shape "
+            f"{cost.shape}"
+        )
+    return cost
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:,.0f} %" if percent >= 10 else f"{percent:.1f} %"
+
+
+def _figures(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _running_text(probability: float) -> str:
+    return "" if probability > 0.995 else f"; runs with probability {probability:.2f}"
