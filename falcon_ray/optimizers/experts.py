@@ -36,6 +36,9 @@ CONSTANT_SD = 1.0
 """Sd of differences between candidates where nothing is expected of them."""
 CONSTANT_OFFSET_SD = 0.5
 LIKELIHOOD_POWER = 0.5
+MAX_RESIDUAL_SD = 0.5
+"""Of an informed expert: the mean of a log-normal score with a larger sd is that of its tail, and
+would draw the search to whatever is known least. Chosen on both tables of language models."""
 METRIC_CORRELATION = 0.5
 """Assumed between the errors of two latencies, and of two rates; of one of each, minus as much."""
 LEAST_WEIGHT = 0.01
@@ -178,6 +181,8 @@ class Experts:
         n = len(self._coordinates)
         whole = any(each.ndim for each in sds)
         residual = np.stack([np.broadcast_to(each, (n if whole else 1,)) for each in sds])
+        if expert.name != CONSTANT:
+            residual = np.minimum(residual, MAX_RESIDUAL_SD)
         return Expectation(
             mean=np.stack([each.mean for each in metrics]),
             offset_sd=np.array([each.offset_sd for each in metrics]),

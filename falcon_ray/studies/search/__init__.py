@@ -1,0 +1,1 @@
+"""How few trials a search needs, measured by replaying recorded tables."""
