@@ -21,7 +21,7 @@ from falcon_ray.studies.unlisted_devices import UNLISTED_DEVICES
 
 SOURCE = "pytorch-image-models"
 
-_DEVICES: Mapping[str, str] = MappingProxyType(
+DEVICE_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "rtx3090": "RTX-3090",
         "4090": "RTX-4090",
@@ -31,6 +31,7 @@ _DEVICES: Mapping[str, str] = MappingProxyType(
         "cpu_i9_10940x": "Intel-i9-10940X",
     }
 )
+"""Of devices, by the names that the public table gives them."""
 _DTYPES: Mapping[str, str] = MappingProxyType(
     {"fp32": "float32", "amp": "float16", "amp_bf16": "bfloat16", "bf16": "bfloat16"}
 )
@@ -75,6 +76,8 @@ class VisionRuns:
         totals: At the batch that was measured.
         seconds: Of one forward pass, shape (n,).
         batch_sizes: Shape (n,).
+        params_millions: As published with each run, shape (n,): where a model's differ between
+            set-ups, so do the networks that ran.
     """
 
     name: str
@@ -89,6 +92,7 @@ class VisionRuns:
     totals: FamilyTotals
     seconds: FloatArray
     batch_sizes: FloatArray
+    params_millions: FloatArray
 
     @property
     def family_numbers(self) -> NDArray[np.intp]:
@@ -110,7 +114,7 @@ def vision_runs() -> list[VisionRuns]:
     runs: list[VisionRuns] = []
     for keys, rows in joined.groupby(["device", "dtype", "layout", "torch", "dynamo"], sort=True):
         published, precision, layout, torch, compiled = (str(each) for each in keys)
-        device = devices[_DEVICES[published]]
+        device = devices[DEVICE_NAMES[published]]
         mode = "compiled" if compiled == "True" else "eager"
         batch = rows["batch"].to_numpy(dtype=np.float64)
         runs.append(
@@ -127,6 +131,7 @@ def vision_runs() -> list[VisionRuns]:
                 totals=_totals(rows, batch, DTYPE_BYTES[_DTYPES[precision]]),
                 seconds=batch / rows["throughput_rps"].to_numpy(dtype=np.float64),
                 batch_sizes=batch,
+                params_millions=_column(rows, "params_millions"),
             )
         )
     return runs

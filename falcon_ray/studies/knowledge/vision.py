@@ -75,7 +75,7 @@ def hold_out(
         devices' constants in the same mode.
     """
     families = sorted({family for each in runs for family in each.families})
-    roots = {family: _root(family) if related else family for family in families}
+    roots = {family: related_root(family) if related else family for family in families}
     groups_of = {root: i for i, root in enumerate(sorted(set(roots.values())))}
     fold_of = {name: groups_of[root] % (n_folds or len(groups_of)) for name, root in roots.items()}
     references = [i for i in reference_setups(runs) if runs[i].device.kind is DeviceKind.GPU]
@@ -113,7 +113,7 @@ def figures(n_folds: int | None = None) -> list[Figure]:
     runs = vision_runs()
     known, foreign = hold_out(runs, n_folds=n_folds)
     unrelated, _ = hold_out(runs, n_folds=n_folds, related=True)
-    n_groups = len({_root(family) for each in runs for family in each.families})
+    n_groups = len({related_root(family) for each in runs for family in each.families})
     n = len(known.all_errors)
     return [
         Figure(
@@ -217,7 +217,7 @@ def _sds_of_other_devices(foreign: HeldOut) -> list[float]:
     return sds
 
 
-def _root(family: str) -> str:
+def related_root(family: str) -> str:
     """The root that a family's name shares with its relatives', else the name."""
     return next((root for root in _ROOTS if root in family), family)
 
