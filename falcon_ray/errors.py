@@ -15,7 +15,19 @@
 The messages say what is wrong, with which value, and what to do next.
 """
 
+from enum import Enum
 from typing import ClassVar
+
+
+class InfeasibleCause(Enum):
+    """Which kind of fact about a configuration ended its trial."""
+
+    MEMORY = "memory"
+    """It needs more memory than it may use; so does what needs more still."""
+    TIMEOUT = "timeout"
+    """It was too slow to start or to be measured."""
+    OTHER = "other"
+    """Anything else: a crash, failing requests, outputs that are too far off."""
 
 
 class FalconRayError(Exception):
@@ -67,7 +79,23 @@ class TrialError(FalconRayError):
 
 
 class InfeasibleError(TrialError):
-    """The configuration itself cannot work (out of memory, crash, time-out): a lesson."""
+    """The configuration itself cannot work (out of memory, crash, time-out): a lesson.
+
+    Attributes:
+        cause: Of which kind.
+        at_most_rps: What its rate cannot have exceeded, where it was too slow to measure.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        cause: InfeasibleCause = InfeasibleCause.OTHER,
+        at_most_rps: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.cause = cause
+        self.at_most_rps = at_most_rps
 
 
 class TrialFailedError(TrialError):

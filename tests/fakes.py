@@ -149,6 +149,7 @@ class FakeLoadGenerator:
         offered: The arrivals of each open loop, in order.
         concurrencies: In flight in each closed loop, in order.
         loses_replica: Whether failed requests are said to come from a process that died.
+        error_text: What failed requests are said to have said.
     """
 
     clock: VirtualClock
@@ -159,6 +160,7 @@ class FakeLoadGenerator:
     concurrencies: list[int] = field(default_factory=list[int])
     n_sent: int = 0
     loses_replica: bool = False
+    error_text: str = "the service is down"
 
     @contextmanager
     def closed_loop(self, endpoint: FakeEndpoint, *, concurrency: int) -> Iterator[_ClosedLoop]:
@@ -174,7 +176,7 @@ class FakeLoadGenerator:
         return self.log(endpoint, due_s, done_s, all_fail=endpoint.open_loop_fails)
 
     def last_error(self) -> str:
-        return "the service is down"
+        return self.error_text
 
     def lost_replica(self) -> bool:
         return self.loses_replica

@@ -25,11 +25,21 @@ from falcon_ray.errors import NothingFeasibleError
 @click.option(
     "--space-constraints", multiple=True, metavar="EXPR", help="Condition on values; repeatable."
 )
-@click.option("--optimizer", help="bayesian or random.  [default: bayesian]")
+@click.option("--optimizer", help="mcts, bayesian (no tree) or random.  [default: mcts]")
+@click.option(
+    "--cost-aware/--no-cost-aware",
+    default=None,
+    help="Weigh what a trial may gain against what it costs.",
+)
 @click.option("--prior/--no-prior", default=None, help="Start from what is known of operators.")
 @click.option("--store", help="Where knowledge is kept.  [default: the cluster's, or your own]")
 @click.option("--max-trials", type=int, help="Trial deployments.  [default: 6]")
 @click.option("--time-budget-s", type=float, help="No trial starts after so many seconds.")
+@click.option(
+    "--stop-early/--no-stop-early",
+    default=None,
+    help="Stop once one more trial is expected to bring next to nothing.  [default: stop]",
+)
 @click.option("--latency-budget-ms", type=float, help="Latency limit to certify a rate under.")
 @click.option(
     "--latency-percentile", type=float, help="Percent of requests within it.  [default: 99]"

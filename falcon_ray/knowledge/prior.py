@@ -1,44 +1,43 @@
 """What is expected of every candidate of a space before the first trial: means and error bars.
 
 Rates and latencies per modelled metric as normal distributions of their natural logs, memory,
-and the probability that it suffices. The prior knows what the dimensions of a served torch model
-mean; it does not know prices or scores. Everything is computed once per device, dtype, share and
-batch size, and then looked up, so that a million candidates cost little more than a thousand.
+and the probability that it suffices; for a search as a mixture of experts. The prior knows what
+the dimensions of a served torch model mean; it does not know prices or scores. Everything is
+computed once per device, dtype, share and batch size, and then looked up, so that a million
+candidates cost little more than a thousand.
+
+Notation: n candidates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from falcon_ray.errors import InputError, UnknownDeviceError
-from falcon_ray.knowledge.device import Device, DeviceKind
+from falcon_ray.knowledge.cell_times import CellTimes, cell_times, fill_with_average
+from falcon_ray.knowledge.cells import Cells, Columns, batch_grid
 from falcon_ray.knowledge.latency.latencies import Latencies
-from falcon_ray.knowledge.memory import probability_of_fitting, replica_bytes
-from falcon_ray.knowledge.operators.operator import DTYPE_BYTES, Decomposition, FamilyCalls
-from falcon_ray.knowledge.profile.decompositions import model_key
+from falcon_ray.knowledge.memory import probability_of_fitting
+from falcon_ray.knowledge.mixture import ExpectedMetric, Expert, ExpertMixture
+from falcon_ray.knowledge.operator_times import operator_seconds
+from falcon_ray.knowledge.operators.operator import Decomposition
+from falcon_ray.knowledge.roofline import log_roofline_s
 from falcon_ray.knowledge.serving import BatchTimes, capacity_rps, floor_latency_ms, saturation_rps
-from falcon_ray.space.configuration import ConfigurationSpace, FloatArray, IndexArray
-from falcon_ray.space.dimension import Dimension, Value
+from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import Slo
 
-UNDERSTOOD = frozenset(
-    {
-        "gpu_type",
-        "gpu_share",
-        "gpu_memory_gib",
-        "cpu_cores",
-        "batch_size",
-        "batch_wait_ms",
-        "dtype",
-        "replicas",
-    }
-)
-"""Dimensions whose effect is predicted; of any other the prior expects none."""
-_UNKNOWN_DEVICE_SD = 1.0
 QUEUEING_SD = 0.2
 """Assumed further sd of the log of what an SLO hangs on: a service time holds no queues."""
+OFFSET_SD, OFFSET_SD_ON_ONE_DEVICE = 0.2, 0.25
+"""Of what composed times of one model are off by on whatever device; where all candidates share a
+device, what is wrong about that belongs to it too (sd .15 of it, beside what is calibrated)."""
+LARGEST_OFFSET_SHARE = 0.64
+"""Of the variance of the surest candidate: shapes and shares differ in any case."""
+ROOFLINE_OFFSET_SD = 0.45
+ROOFLINE_RESIDUAL_SD = 0.3
+"""Uncalibrated rooflines are 20-70 % off, and not equally on every device and at every batch."""
+_LARGEST_LOG_SHARE = 10.0
+"""Of memory, either way: beyond it nothing changes, and a limit may be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,207 +99,193 @@ def expected_metrics(
         UnknownDeviceError: Nothing is known about any device that a candidate would run on.
         InputError: A candidate names no device, or a dtype of unknown width.
     """
-    columns = _Columns(space)
-    cells = _Cells(columns, host)
-    batch_sizes = _batch_grid(columns)
-    found = _cell_times(cells, batch_sizes, decomposition, latencies, host=host)
-    notes = [
-        f"the prior does not know what {name} does, and expects no effect"
-        for name in columns.unknown
-    ]
-    group = cells.of_candidates()
-    batch = columns.positions("batch_size", batch_sizes, default=1)
-    times = BatchTimes(batch_sizes, np.exp(found.log_seconds))
-    replicas = columns.numbers("replicas", default=1.0)
-    spread = found.sd[group, batch]
+    places = _Places(space, cpu=host.device)
+    found = places.times(decomposition, latencies, host)
+    spread = places.spread(found.sd, slo)
     metrics = {
-        "service_time_ms": Expectation(found.log_seconds[group, batch] + np.log(1e3), spread),
-        "saturation_rps": Expectation(
-            np.log(saturation_rps(times, group=group, batch=batch, replicas=replicas)), spread
-        ),
+        name: Expectation(mean, spread[name])
+        for name, mean in places.log_metrics(found.log_seconds, slo).items()
     }
-    if slo is not None:
-        with_queue = np.sqrt(spread**2 + QUEUEING_SD**2)
-        capacity = capacity_rps(times, slo, group=group, batch=batch, replicas=replicas)
-        floor = floor_latency_ms(
-            times,
-            group=group,
-            batch=batch,
-            batch_wait_ms=columns.numbers("batch_wait_ms", default=0.0),
-        )
-        metrics["capacity_rps"] = Expectation(np.log(capacity), with_queue)
-        metrics["floor_latency_ms"] = Expectation(
-            np.log(floor), np.sqrt(found.sd[group, 0] ** 2 + QUEUEING_SD**2)
-        )
-    memory = found.needed_bytes[group, batch]
-    # The replicas of a CPU node share its memory.
-    sharing = 1.0 if "gpu_type" in columns.dimensions else replicas
-    allowed = np.minimum(
-        found.limit_bytes[group] / sharing,
-        2.0**30 * columns.numbers("gpu_memory_gib", default=np.inf),
-    )
+    memory, allowed = places.memory(found)
     return Prior(
         metrics=metrics,
         memory_bytes=memory,
         probability_fits=probability_of_fitting(memory, allowed),
-        warnings=(*notes, *found.warnings),
+        warnings=(*places.notes, *found.warnings),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _CellTimes:
-    """Of every cell: times and needs at b batch sizes, shapes (cells, b), and limits, (cells,)."""
-
-    log_seconds: FloatArray
-    sd: FloatArray
-    needed_bytes: FloatArray
-    limit_bytes: FloatArray
-    warnings: tuple[str, ...]
-
-
-def _cell_times(
-    cells: "_Cells",
-    batch_sizes: FloatArray,
+def expert_mixture(
+    space: ConfigurationSpace,
     decomposition: Decomposition,
     latencies: Latencies,
     *,
     host: Host,
-) -> _CellTimes:
-    """Predict each cell once; of unknown devices expect what the known ones do on average.
+    slo: Slo | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> ExpertMixture:
+    """The same of every candidate, as experts that a search weighs by its trials.
+
+    "composition" expects what `expected_metrics` does, "roofline" what data sheets say. They are
+    weighted by their precision at the median candidate, so that the roofline has a say where
+    the composition stands on other devices' measurements. An expert that expects no differences
+    takes prices, so the optimizer adds it.
+
+    Args:
+        space: The n candidates.
+        decomposition: The model that is served.
+        latencies: What predicts the times of its batches.
+        host: For candidates without `gpu_type`.
+        slo: With one, `capacity_rps` and `floor_latency_ms` are expected beside
+            `saturation_rps`.
+        note: Told where the knowledge is thin, one line each.
 
     Raises:
-        UnknownDeviceError: Nothing is known about any of the devices.
+        UnknownDeviceError: Nothing is known about any device that a candidate would run on.
+        InputError: A candidate names no device, or a dtype of unknown width.
     """
-    log_seconds = np.zeros((cells.n, batch_sizes.size))
-    sd, needed = np.zeros_like(log_seconds), np.zeros_like(log_seconds)
-    limit = np.full(cells.n, np.inf)
-    calls: dict[str, tuple[FamilyCalls, ...]] = {}
-    key = model_key(decomposition)
-    known: list[int] = []
-    warnings: dict[str, None] = {}
-    for cell in cells.occurring:
-        device_name, dtype, share, cores = cells.describe(cell)
-        try:
-            predictor = latencies.on(device_name, dtype)
-            device: Device = predictor.device
-            on_cpu = device.kind is DeviceKind.CPU
-            traffic = predictor.traffic_dtype
-            if traffic not in calls:
-                calls[traffic] = decomposition.calls(batch_sizes, dtype=traffic)
-            predicted = predictor.predict(
-                calls[traffic], threads=cores if on_cpu else 0, share=share
-            )
-        except UnknownDeviceError as error:
-            warnings[str(error)] = None
-            continue
-        log_seconds[cell], sd[cell] = predicted.log_seconds, predicted.sd
-        served = latencies.served(device_name, key)
-        log_seconds[cell] += served.log_factor
-        if not predictor.is_stand_in:
-            sd[cell] *= np.sqrt(served.variance_left)
-        needed[cell] = replica_bytes(decomposition, batch_sizes, dtype=dtype, kind=device.kind)
-        limit[cell] = host.ram_bytes if on_cpu else share * device.memory_bytes
-        warnings |= dict.fromkeys(predicted.warnings)
-        known.append(cell)
-    if not known:
-        raise UnknownDeviceError(next(iter(warnings)))
-    for cell in set(cells.occurring) - set(known):
-        log_seconds[cell] = log_seconds[known].mean(axis=0)
-        sd[cell] = _UNKNOWN_DEVICE_SD
-        needed[cell] = needed[known].mean(axis=0)
-    return _CellTimes(log_seconds, sd, needed, limit, tuple(warnings))
+    places = _Places(space, cpu=host.device)
+    found = places.times(decomposition, latencies, host)
+    for line in (*places.notes, *found.warnings):
+        note(line)
+    sd = found.sd[places.group, places.batch]
+    offset_sd = _offset_sd(found, least_sd=float(sd.min()))
+    residual_sd = _without(found.sd, offset_sd)
+    ideal_residual_sd = np.maximum(residual_sd, ROOFLINE_RESIDUAL_SD)
+    ideal_sd = np.hypot(ROOFLINE_OFFSET_SD, ideal_residual_sd[places.group, places.batch])
+    experts = (
+        Expert(
+            name="composition",
+            weight=float(np.median(sd)) ** -2,
+            metrics=places.expected(found.log_seconds, offset_sd, residual_sd, slo),
+        ),
+        Expert(
+            name="roofline",
+            weight=float(np.median(ideal_sd)) ** -2,
+            metrics=places.expected(
+                _ideal_log_seconds(found), ROOFLINE_OFFSET_SD, ideal_residual_sd, slo
+            ),
+        ),
+    )
+    memory, allowed = places.memory(found)
+    with np.errstate(divide="ignore"):  # nothing may be allowed, and then nothing fits
+        log_share = np.log(memory / allowed)
+    return ExpertMixture(
+        experts=experts,
+        log_memory_share=np.clip(log_share, -_LARGEST_LOG_SHARE, _LARGEST_LOG_SHARE),
+        operator_seconds={
+            name: (each / found.batch_sizes)[places.group, places.batch] / places.replicas
+            for name, each in operator_seconds(found).items()
+        },
+    )
 
 
-class _Columns:
-    """The values of a space's candidates, one array per dimension."""
+class _Places:
+    """Where each of a space's candidates stands in tables by cell and batch size."""
 
-    def __init__(self, space: ConfigurationSpace) -> None:
-        self.dimensions: dict[str, Dimension] = {each.name: each for each in space.dimensions}
-        self.codes: dict[str, IndexArray] = {
-            each.name: space.codes[:, i] for i, each in enumerate(space.dimensions)
+    def __init__(self, space: ConfigurationSpace, *, cpu: str) -> None:
+        self._columns = Columns(space)
+        self._cells = Cells(self._columns, cpu=cpu)
+        self._batch_sizes = batch_grid(self._columns)
+        self.group = self._cells.of_candidates()
+        self.batch = self._columns.positions("batch_size", self._batch_sizes, default=1)
+        self.replicas = self._columns.numbers("replicas", default=1.0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the prior does not know about the space."""
+        return tuple(
+            f"the prior does not know what {name} does, and expects no effect"
+            for name in self._columns.unknown
+        )
+
+    def times(self, decomposition: Decomposition, latencies: Latencies, host: Host) -> CellTimes:
+        """Predict every cell."""
+        return cell_times(
+            self._cells, self._batch_sizes, decomposition, latencies, ram_bytes=host.ram_bytes
+        )
+
+    def log_metrics(self, log_seconds: FloatArray, slo: Slo | None) -> dict[str, FloatArray]:
+        """Logs of metrics by name, shapes (n,), from those of the seconds of batches, (c, b)."""
+        times = BatchTimes(self._batch_sizes, np.exp(log_seconds))
+        group, batch, replicas = self.group, self.batch, self.replicas
+        rate = saturation_rps(times, group=group, batch=batch, replicas=replicas)
+        metrics = {
+            "service_time_ms": log_seconds[group, batch] + np.log(1e3),
+            "saturation_rps": np.log(rate),
         }
-        self.n = len(space)
+        if slo is not None:
+            capacity = capacity_rps(times, slo, group=group, batch=batch, replicas=replicas)
+            wait_ms = self._columns.numbers("batch_wait_ms", default=0.0)
+            floor = floor_latency_ms(times, group=group, batch=batch, batch_wait_ms=wait_ms)
+            metrics |= {"capacity_rps": np.log(capacity), "floor_latency_ms": np.log(floor)}
+        return metrics
 
-    @property
-    def unknown(self) -> Sequence[str]:
-        return [
-            name
-            for name, each in self.dimensions.items()
-            if name not in UNDERSTOOD and len(each.values) > 1
-        ]
+    def spread(
+        self, sd: FloatArray, slo: Slo | None, *, queueing_sd: float = QUEUEING_SD
+    ) -> dict[str, FloatArray]:
+        """The sd of those logs by name, shapes (n,), from the sd of the times, (c, b)."""
+        own = sd[self.group, self.batch]
+        metrics = {"service_time_ms": own, "saturation_rps": own}
+        if slo is not None:
+            metrics["capacity_rps"] = np.hypot(own, queueing_sd)
+            # The floor is the latency of a lone request.
+            metrics["floor_latency_ms"] = np.hypot(sd[self.group, 0], queueing_sd)
+        return metrics
 
-    def values(self, name: str, default: Value) -> tuple[Value, ...]:
-        return self.dimensions[name].values if name in self.dimensions else (default,)
+    def expected(
+        self, log_seconds: FloatArray, offset_sd: float, residual_sd: FloatArray, slo: Slo | None
+    ) -> dict[str, ExpectedMetric]:
+        """What an expert on times expects of rates and floors.
 
-    def code(self, name: str) -> IndexArray:
-        return self.codes[name] if name in self.codes else np.zeros(self.n, dtype=np.int32)
-
-    def numbers(self, name: str, *, default: float) -> FloatArray:
-        table = np.array([float(each) for each in self.values(name, default)])
-        return table[self.code(name)]
-
-    def positions(self, name: str, grid: FloatArray, *, default: float) -> IndexArray:
-        """Where each candidate's value stands in an ascending grid that holds all of them."""
-        table = np.array([float(each) for each in self.values(name, default)])
-        return np.searchsorted(grid, table).astype(np.int32)[self.code(name)]
-
-
-class _Cells:
-    """The combinations of device, dtype, share and cores, each of which is predicted once."""
-
-    _NAMES = ("gpu_type", "dtype", "gpu_share", "cpu_cores")
-    _DEFAULTS: tuple[Value, ...] = ("", "float32", 1.0, 1)
-
-    def __init__(self, columns: _Columns, host: Host) -> None:
-        # Behind a GPU cores do not change the time of a batch, so they make no cells there.
-        self._names = tuple(
-            name
-            for name in self._NAMES
-            if name != "cpu_cores" or "gpu_type" not in columns.dimensions
-        )
-        self._host = host
-        self._values = [
-            columns.values(name, default)
-            for name, default in zip(self._NAMES, self._DEFAULTS, strict=True)
-            if name in self._names
-        ]
-        self._sizes = [len(each) for each in self._values]
-        self._of_candidates: NDArray[np.intp] = np.ravel_multi_index(
-            [columns.code(name) for name in self._names], self._sizes
-        )
-        self.n = int(np.prod(self._sizes))
-
-    @property
-    def occurring(self) -> list[int]:
-        return [int(cell) for cell in np.flatnonzero(np.bincount(self._of_candidates))]
-
-    def of_candidates(self) -> IndexArray:
-        return self._of_candidates.astype(np.int32)
-
-    def describe(self, cell: int) -> tuple[str, str, float, int]:
-        """Device, dtype, share and cores of a cell.
-
-        Raises:
-            InputError: It runs on a CPU, and nobody said on which, or its dtype is unknown.
+        What queues add is half common to all candidates: the path to a replica is the same.
         """
-        places = np.unravel_index(cell, self._sizes)
-        found: dict[str, Value] = {
-            name: values[int(place)]
-            for name, values, place in zip(self._names, self._values, places, strict=True)
-        }
-        device = str(found["gpu_type"]) or self._host.device
-        dtype = str(found["dtype"])
-        if not device:
-            raise InputError("the space names no gpu_type and no CPU is known; name either")
-        if dtype not in DTYPE_BYTES:
-            raise InputError(
-                f"dtype {dtype!r} has no known width; known are {', '.join(DTYPE_BYTES)}"
+        half_queueing_sd = QUEUEING_SD / np.sqrt(2)
+        spread = self.spread(residual_sd, slo, queueing_sd=half_queueing_sd)
+        means = self.log_metrics(log_seconds, slo)
+        del means["service_time_ms"]  # no objective models it
+        return {
+            name: ExpectedMetric(
+                mean=mean,
+                offset_sd=offset_sd
+                if name == "saturation_rps"
+                else float(np.hypot(offset_sd, half_queueing_sd)),
+                residual_sd=spread[name],
             )
-        return device, dtype, float(found["gpu_share"]), int(found.get("cpu_cores", 1))
+            for name, mean in means.items()
+        }
+
+    def memory(self, found: CellTimes) -> tuple[FloatArray, FloatArray]:
+        """Bytes that a replica needs, and those that it may take, shapes (n,)."""
+        # The replicas of a CPU node share its memory.
+        sharing = 1.0 if "gpu_type" in self._columns.dimensions else self.replicas
+        allowed = np.minimum(
+            found.limit_bytes[self.group] / sharing,
+            2.0**30 * self._columns.numbers("gpu_memory_gib", default=np.inf),
+        )
+        return found.needed_bytes[self.group, self.batch], allowed
 
 
-def _batch_grid(columns: _Columns) -> FloatArray:
-    """The batch sizes of the space, 1, and the powers of two up to the largest, ascending."""
-    wanted = {float(each) for each in columns.values("batch_size", 1)}
-    powers = {2.0**i for i in range(int(np.log2(max(wanted))) + 1)}
-    return np.array(sorted({1.0} | wanted | powers))
+def _offset_sd(found: CellTimes, *, least_sd: float) -> float:
+    """The sd of what all candidates are off by together."""
+    devices = {each.device.name for each in found.predictions.values()}
+    on_one = len(devices) == 1 and not found.strangers
+    usual = OFFSET_SD_ON_ONE_DEVICE if on_one else OFFSET_SD
+    left = np.sqrt(found.variance_left)  # trials of this model took the rest away
+    return float(min(usual * left, np.sqrt(LARGEST_OFFSET_SHARE) * least_sd))
+
+
+def _without(sd: FloatArray, offset_sd: float) -> FloatArray:
+    """The sd of the rest, where an offset is part of the sd; shape of `sd`."""
+    return np.sqrt(np.maximum(sd**2 - offset_sd**2, 0.0))
+
+
+def _ideal_log_seconds(found: CellTimes) -> FloatArray:
+    """Rooflines of all cells, shape (c, b)."""
+    log_seconds = np.zeros_like(found.log_seconds)
+    for cell, each in found.predictions.items():
+        log_seconds[cell] = log_roofline_s(
+            each.calls, each.device, dtype=each.dtype, part=each.part
+        )
+    fill_with_average(log_seconds, known=found.predictions.keys(), unknown=found.strangers)
+    return log_seconds

@@ -6,8 +6,9 @@ same list to a new one gives the same suggestions.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from falcon_ray.optimizers.stopping import Outlook
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Observation
 
@@ -52,4 +53,13 @@ class Optimizer(Protocol):
     @property
     def exhausted(self) -> bool:
         """Whether `suggest` has nothing left to propose."""
+        ...
+
+
+@runtime_checkable
+class ForesightedOptimizer(Optimizer, Protocol):
+    """An optimizer that says what is left to gain."""
+
+    def outlook(self) -> Outlook | None:
+        """What one more trial is expected to bring; None before the first feasible trial."""
         ...

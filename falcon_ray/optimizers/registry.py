@@ -7,7 +7,7 @@ from typing import Protocol
 
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.mixture import ExpertMixture
-from falcon_ray.optimizers.mcts import MonteCarloTreeSearch
+from falcon_ray.optimizers.mcts import MonteCarloTreeSearch, Parallel
 from falcon_ray.optimizers.optimizer import Optimizer
 from falcon_ray.optimizers.random_search import RandomSearch
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
@@ -25,6 +25,8 @@ class OptimizerFactory(Protocol):
         *,
         seed: int,
         prior: ExpertMixture | None,
+        parallel: Parallel,
+        trial_cost: FloatArray | None,
     ) -> Optimizer:
         """See `make_optimizer`."""
         ...
@@ -37,8 +39,10 @@ def _random(
     *,
     seed: int,
     prior: ExpertMixture | None,
+    parallel: Parallel,
+    trial_cost: FloatArray | None,
 ) -> Optimizer:
-    del prior  # random search predicts nothing
+    del prior, parallel, trial_cost  # random search predicts nothing
     return RandomSearch(space, objective, usd_per_hour, seed=seed)
 
 
@@ -49,8 +53,19 @@ def _flat(
     *,
     seed: int,
     prior: ExpertMixture | None,
+    parallel: Parallel,
+    trial_cost: FloatArray | None,
 ) -> Optimizer:
-    return MonteCarloTreeSearch(space, objective, usd_per_hour, seed=seed, prior=prior, tree=False)
+    return MonteCarloTreeSearch(
+        space,
+        objective,
+        usd_per_hour,
+        seed=seed,
+        prior=prior,
+        tree=False,
+        parallel=parallel,
+        trial_cost=trial_cost,
+    )
 
 
 OPTIMIZERS: Mapping[str, OptimizerFactory] = MappingProxyType(
@@ -67,6 +82,8 @@ def make_optimizer(
     *,
     seed: int,
     prior: ExpertMixture | None = None,
+    parallel: Parallel = Parallel.BELIEVER,
+    trial_cost: FloatArray | None = None,
 ) -> Optimizer:
     """Make the optimizer of that name.
 
@@ -76,7 +93,11 @@ def make_optimizer(
         objective: What counts as better.
         usd_per_hour: Price of each candidate, all replicas together, shape (n,).
         seed: Not negative.
-        prior: What is expected of the candidates; ignored by an optimizer that predicts nothing.
+        prior: What is expected of the candidates. This and what follows is ignored by an
+            optimizer that predicts nothing.
+        parallel: How pending trials count.
+        trial_cost: Relative cost of a trial of each candidate, shape (n,): with it the gain per
+            cost is what counts.
 
     Raises:
         InputError: There is no optimizer of that name, or an argument does not fit the space.
@@ -88,4 +109,12 @@ def make_optimizer(
         raise InputError(
             f"there is no optimizer {name!r}; {hint}known are {', '.join(sorted(OPTIMIZERS))}"
         )
-    return factory(space, objective, usd_per_hour, seed=seed, prior=prior)
+    return factory(
+        space,
+        objective,
+        usd_per_hour,
+        seed=seed,
+        prior=prior,
+        parallel=parallel,
+        trial_cost=trial_cost,
+    )

@@ -34,12 +34,15 @@ def why_stop(outlook: Outlook) -> str:
     """Why a search should end now, in words; empty where it should go on."""
     if outlook.n_measured < LEAST_MEASURED:
         return ""
-    chance = (
-        f"one more trial is expected to gain {outlook.expected_gain:.1%}, and anything untried is "
-        f"better by {CLEAR_GAIN:.0%} with probability {outlook.probability_of_better:.0%}"
-    )
     if outlook.expected_gain < LEAST_GAIN:
-        return f"the expected gain is below {LEAST_GAIN:.0%}: {chance}"
+        return f"one more trial is expected to gain less than {_percent(LEAST_GAIN)}"
     if outlook.probability_of_better < LEAST_PROBABILITY:
-        return f"a clearly better one is unlikely (below {LEAST_PROBABILITY:.0%}): {chance}"
+        return (
+            f"that anything untried is more than {_percent(CLEAR_GAIN)} better has a probability "
+            f"below {_percent(LEAST_PROBABILITY)}"
+        )
     return ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -75,7 +75,11 @@ def report_json(record: SearchRecord) -> dict[str, Any]:
             "recommendation": _recommendation(found),
             "nothing_feasible": _nothing_feasible(found),
             "search": header.to_json()
-            | {"started": record.started.isoformat(), "end_reason": record.end_reason},
+            | {
+                "started": record.started.isoformat(),
+                "end_reason": record.end_reason,
+                "conclusion": _conclusion(record),
+            },
             "trials": [
                 {
                     "trial": trial.number,
@@ -162,6 +166,17 @@ def _worth(valued: Valuation) -> dict[str, Any]:
         "requests_per_second": valued.rate_rps,
         "usd_per_hour": valued.usd_per_hour,
         "instance_type": valued.instance_type,
+    }
+
+
+def _conclusion(record: SearchRecord) -> dict[str, object] | None:
+    end = record.conclusion
+    if end is None:
+        return None
+    return {
+        "recommended": None if end.recommended is None else dict(end.recommended),
+        "expected_gain": end.expected_gain,
+        "probability_of_better": end.probability_of_better,
     }
 
 

@@ -170,9 +170,32 @@ class Journal:
             "confirmation_ended", role=role, observation=observation.to_json(), wall_s=wall_s
         )
 
-    def search_ended(self, reason: str) -> None:
-        """Note why the search stopped by itself, e.g. `6 trials were allowed`."""
-        self.append("search_ended", reason=reason)
+    def search_ended(
+        self,
+        reason: str,
+        *,
+        recommended: Configuration | None = None,
+        expected_gain: float | None = None,
+        probability_of_better: float | None = None,
+        stopped_early: bool = False,
+    ) -> None:
+        """Note that the search stopped by itself.
+
+        Args:
+            reason: e.g. `6 trials were allowed`.
+            recommended: The configuration that is believed to be the best; None without one.
+            expected_gain: Of one more trial, relative to the best; None where nobody knows.
+            probability_of_better: That anything untried is clearly better, likewise.
+            stopped_early: Whether it ended because of that, before its budget.
+        """
+        self.append(
+            "search_ended",
+            reason=reason,
+            recommended=None if recommended is None else dict(recommended),
+            expected_gain=expected_gain,
+            probability_of_better=probability_of_better,
+            stopped_early=stopped_early,
+        )
 
     def append(self, event: str, **fields: object) -> None:
         """Write one event and return when it is on disk; the events above have their methods.

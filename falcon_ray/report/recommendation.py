@@ -106,8 +106,9 @@ class NothingFeasible:
 def recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
     """Recommend a configuration, or say why there is none.
 
-    The configuration that the search measured again as its best is chosen, unless trials
-    ended since; else the trial with the highest score. Where the fresh measurements show that
+    The configuration that the search measured again as its best is chosen, or without that the
+    one that it ended with believing the best, unless trials ended since; else the trial with the
+    highest score. Where the fresh measurements show that
     the baseline is better after all, the baseline is recommended.
     """
     header = record.header
@@ -150,6 +151,11 @@ def _choose(record: SearchRecord, trials: Sequence[Valuation]) -> Valuation | No
         current = confirmation.n_trials_before == len(record.trials)
         if current and confirmation.role is Role.BEST:
             return scored.get(confirmation.observation.configuration, highest(trials))
+    conclusion = record.conclusion
+    if conclusion is not None and conclusion.n_trials == len(record.trials):
+        believed = conclusion.recommended
+        if believed is not None:
+            return scored.get(believed, highest(trials))
     return highest(trials)
 
 

@@ -148,6 +148,26 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """What a search ended with.
+
+    Attributes:
+        recommended: The configuration believed to be the best then; None where none was feasible
+            or nobody said.
+        expected_gain: Of one more trial, relative to the best; None where nobody knew.
+        probability_of_better: That anything untried is more than 5 % better, likewise.
+        n_trials: That had ended by then; a resumed search may add more.
+        stopped_early: Whether it ended because next to nothing was expected of one more trial.
+    """
+
+    recommended: Configuration | None
+    expected_gain: float | None
+    probability_of_better: float | None
+    n_trials: int
+    stopped_early: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRecord:
     """Everything that one journal says.
 
@@ -159,6 +179,7 @@ class SearchRecord:
         confirmations: In the order in which they ended.
         end_reason: Why the search stopped by itself; None while it runs, and where it was
             interrupted and can be resumed.
+        conclusion: What it ended with; None while `end_reason` is.
     """
 
     header: SearchHeader
@@ -167,6 +188,7 @@ class SearchRecord:
     interrupted: tuple[InterruptedTrial, ...]
     confirmations: tuple[Confirmation, ...]
     end_reason: str | None
+    conclusion: Conclusion | None = None
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -230,6 +252,7 @@ def read_search(directory: Path) -> SearchRecord:
         interrupted=tuple(story.running[number] for number in sorted(story.running)),
         confirmations=tuple(story.confirmations),
         end_reason=story.end_reason,
+        conclusion=story.conclusion,
     )
 
 
@@ -242,12 +265,13 @@ class _Story:
     trials: dict[int, TrialRecord] = field(default_factory=dict[int, TrialRecord])
     confirmations: list[Confirmation] = field(default_factory=list[Confirmation])
     end_reason: str | None = None
+    conclusion: Conclusion | None = None
 
     def add(self, name: str, fields: Mapping[str, Any]) -> None:
         """Take in one more event."""
         match name:
             case "search_resumed":
-                self.end_reason = None
+                self.end_reason, self.conclusion = None, None
             case "trial_started":
                 self._start_trial(fields)
             case "trial_ended":
@@ -263,6 +287,14 @@ class _Story:
                 )
             case "search_ended":
                 self.end_reason = str(fields["reason"])
+                recommended = fields.get("recommended")
+                self.conclusion = Conclusion(
+                    recommended=None if recommended is None else Configuration(recommended),
+                    expected_gain=fields.get("expected_gain"),
+                    probability_of_better=fields.get("probability_of_better"),
+                    n_trials=len(self.trials),
+                    stopped_early=bool(fields.get("stopped_early")),
+                )
             case _:
                 logger.info("the journal's event %r is not known here and was left out", name)
 

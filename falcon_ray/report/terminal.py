@@ -126,6 +126,14 @@ def _notes(record: SearchRecord, found: Recommendation | NothingFeasible) -> Ite
         )
     yield from _prices(record)
     yield f"Stopped: {record.end_reason or 'not yet; it is running, or was interrupted'}."
+    if (end := record.conclusion) is not None and end.expected_gain is not None:
+        chance = end.probability_of_better
+        beyond = (
+            ""
+            if chance is None
+            else f"; anything untried is more than 5 % better with probability {chance:.0%}"
+        )
+        yield f"One more trial was expected to gain {100 * end.expected_gain:.1f} %{beyond}."
 
 
 def _legend(record: SearchRecord, found: Recommendation | NothingFeasible) -> Iterator[str]:

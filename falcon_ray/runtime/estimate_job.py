@@ -12,10 +12,11 @@ import numpy as np
 import psutil
 
 from falcon_ray.errors import InputError, UnknownDeviceError
+from falcon_ray.knowledge.cells import UNDERSTOOD
 from falcon_ray.knowledge.latency.family_model import half_width_in_sd
 from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.operators.operator import Decomposition, Family
-from falcon_ray.knowledge.prior import UNDERSTOOD, Host, Prior, expected_metrics
+from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
 from falcon_ray.knowledge.profile.decompositions import decompositions_of
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.profiling.device_facts import cpu_identity

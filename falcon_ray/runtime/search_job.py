@@ -16,12 +16,13 @@ import ray
 from ray.exceptions import RayError
 
 from falcon_ray.errors import ClusterError, InputError
+from falcon_ray.knowledge.mixture import ExpertMixture
 from falcon_ray.knowledge.profile.files import check_writable, resolved_location
 from falcon_ray.optimizers.optimizer import Suggestion
 from falcon_ray.optimizers.registry import make_optimizer
 from falcon_ray.report.files import write_report
 from falcon_ray.report.journal import Journal, holds_journal
-from falcon_ray.report.kept_prior import KeptPrior, read_prior, write_prior
+from falcon_ray.report.kept_prior import read_prior, write_prior
 from falcon_ray.report.recommendation import NothingFeasible, Standing, recommend
 from falcon_ray.report.record import Role, SearchHeader, SearchRecord, read_search
 from falcon_ray.report.result import SearchResult
@@ -133,7 +134,10 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
 
 def _is_complete(record: SearchRecord, request: SearchRequest) -> bool:
     n_counted = sum(each.status is not FAILED for each in record.observations)
-    if record.end_reason is None or n_counted < min(request.max_trials, len(record.header.space)):
+    if record.end_reason is None:
+        return False
+    early = request.stop_early and record.conclusion is not None and record.conclusion.stopped_early
+    if not early and n_counted < min(request.max_trials, len(record.header.space)):
         return False
     found = recommend(record)
     if not request.confirm or isinstance(found, NothingFeasible) or found.is_baseline:
@@ -239,15 +243,16 @@ class _SearchJob:
             plan=measurement_plan(self._request),
             deploy_timeout_s=self._request.deploy_timeout_s,
         )
-        prior = self._know(header, began=bool(record.trials))
+        usd_per_hour = header.pricing.usd_per_hour(header.space.candidates)
         optimizer = make_optimizer(
             self._request.optimizer,
             header.space,
             header.objective,
-            header.pricing.usd_per_hour(header.space.candidates),
+            usd_per_hour,
             seed=header.seed,
-            prior=None if prior is None else prior.means,
-            fits=None if prior is None else prior.fits,
+            prior=self._know(header, began=bool(record.trials)),
+            # Trials take about equally long, so what one costs goes with what it occupies.
+            trial_cost=usd_per_hour if self._request.cost_aware else None,
         )
         searcher = FalconSearch(
             header.space,
@@ -255,6 +260,7 @@ class _SearchJob:
             optimizer=optimizer,
             max_trials=self._request.max_trials,
             time_budget_s=self._request.time_budget_s,
+            stop_early=self._request.stop_early,
             on_suggestion=self._started,
             on_observation=self._ended,
         )
@@ -273,9 +279,16 @@ class _SearchJob:
         best = optimizer.recommend()
         if best is not None and self._request.confirm:
             self._confirm(best.configuration, header, setup)
-        self._journal.search_ended(searcher.end_reason)
+        outlook = searcher.outlook
+        self._journal.search_ended(
+            searcher.end_reason,
+            recommended=None if best is None else best.configuration,
+            expected_gain=None if outlook is None else outlook.expected_gain,
+            probability_of_better=None if outlook is None else outlook.probability_of_better,
+            stopped_early=searcher.stopped_early,
+        )
 
-    def _know(self, header: SearchHeader, *, began: bool) -> KeptPrior | None:
+    def _know(self, header: SearchHeader, *, began: bool) -> ExpertMixture | None:
         """Connect to what is known; a search that goes on keeps the prior that it began with."""
         target = self._checked.target
         self._knowledge = search_knowledge(
@@ -287,9 +300,7 @@ class _SearchJob:
             note=self._display.note,
         )
         if not began and self._knowledge.prior is not None:
-            expected = self._knowledge.prior
-            means = {name: each.mean for name, each in expected.metrics.items()}
-            write_prior(self._directory, KeptPrior(means, expected.probability_fits))
+            write_prior(self._directory, self._knowledge.prior)
         return read_prior(self._directory)
 
     def _started(self, trial_id: str, suggestion: Suggestion) -> None:

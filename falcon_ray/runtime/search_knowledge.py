@@ -16,8 +16,9 @@ from ray.exceptions import RayError
 from falcon_ray.errors import ClusterError, InputError
 from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.knowledge.latency.profile_view import SERVED
+from falcon_ray.knowledge.mixture import ExpertMixture
 from falcon_ray.knowledge.operators.operator import Decomposition
-from falcon_ray.knowledge.prior import Host, Prior, expected_metrics
+from falcon_ray.knowledge.prior import Host, expert_mixture
 from falcon_ray.knowledge.profile.decompositions import decomposition_rows, model_key
 from falcon_ray.knowledge.profile.files import packaged_profile
 from falcon_ray.knowledge.profile.manifest import OWN_SOURCE
@@ -64,7 +65,7 @@ class SearchKnowledge:
         store: The cluster's, or None where it is out of reach.
     """
 
-    prior: Prior | None
+    prior: ExpertMixture | None
     decomposition: Decomposition | None = None
     cpu: str = ""
     environment: Environment | None = None
@@ -188,23 +189,21 @@ def _prior(
     *,
     cpu: str,
     note: Callable[[str], None],
-) -> Prior | None:
+) -> ExpertMixture | None:
     try:
         packaged = packaged_profile()
         profile = packaged if client is None else packaged.merged(client.profile())
-        prior = expected_metrics(
+        return expert_mixture(
             header.space,
             decomposition,
             Latencies(profile, Catalogue.packaged()),
             host=Host(device=cpu, ram_bytes=GIB * max(each.ram_gib for each in cluster.nodes)),
             slo=header.objective.slo,
+            note=lambda line: note(f"thin knowledge: {line}"),
         )
     except (ClusterError, InputError) as error:
         note(f"no prior: {error}")
         return None
-    for line in prior.warnings:
-        note(f"thin knowledge: {line}")
-    return prior
 
 
 @ray.remote(num_cpus=0)

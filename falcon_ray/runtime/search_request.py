@@ -45,8 +45,11 @@ class SearchRequest:
             dimensions of these names, and adds new ones.
         space_constraints: Further constraint expressions, e.g. `cpu_cores * replicas <= 4`.
         optimizer: Name of the optimizer.
+        cost_aware: Whether what a trial may gain is weighed against what it costs.
         max_trials: Trial deployments before the confirmation.
         time_budget_s: Seconds after which no further trial starts.
+        stop_early: Whether no further trial starts once one more is expected to bring next to
+            nothing.
         latency_budget_ms: Latency limit; without it the score is saturation throughput.
         latency_percentile: Share of requests, in percent, that has to stay within it.
         baseline: Your present configuration, to compare with; what it leaves out takes the
@@ -75,9 +78,11 @@ class SearchRequest:
     input_dtype: str = "float32"
     search_space: Mapping[str, Sequence[Value]] | None = None
     space_constraints: Sequence[str] = ()
-    optimizer: str = "bayesian"
+    optimizer: str = "mcts"
+    cost_aware: bool = False
     max_trials: int = 6
     time_budget_s: float | None = None
+    stop_early: bool = True
     latency_budget_ms: float | None = None
     latency_percentile: float = DEFAULT_PERCENTILE
     baseline: Mapping[str, Value] | None = None
@@ -117,7 +122,7 @@ class SearchRequest:
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, Path)):
                 raise InputError(f"{name} must be a path, got {value!r}")
-        for name in ("prior", "confirm"):
+        for name in ("prior", "confirm", "cost_aware", "stop_early"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise InputError(f"{name} must be true or false, got {value!r}")
@@ -186,7 +191,8 @@ def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> Sear
     _check_names(given)
     # output_dir may not be given either, which the request itself explains.
     changeable = {
-        *("max_trials", "time_budget_s", "confirm", "resume", "address", "output_dir", "store")
+        *("max_trials", "time_budget_s", "stop_early", "confirm"),
+        *("resume", "address", "output_dir", "store"),
     }
     merged = dict(stored)
     for name, value in given.items():

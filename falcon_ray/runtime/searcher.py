@@ -16,8 +16,11 @@ import numpy as np
 from ray.tune.search import Searcher
 
 from falcon_ray.errors import InputError
-from falcon_ray.optimizers.optimizer import Optimizer, Suggestion
+from falcon_ray.knowledge.mixture import ExpertMixture
+from falcon_ray.optimizers.mcts import Parallel
+from falcon_ray.optimizers.optimizer import ForesightedOptimizer, Optimizer, Suggestion
 from falcon_ray.optimizers.registry import make_optimizer
+from falcon_ray.optimizers.stopping import Outlook, why_stop
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.objective import Objective
@@ -56,9 +59,13 @@ class FalconSearch(Searcher):
         usd_per_hour: Price of each candidate, shape (n,) in the order of `space.candidates`;
             equal prices when None.
         optimizer: Name of a registered optimizer, or a ready one.
+        prior: What is expected of the candidates; not with a ready optimizer.
+        parallel: How trials that still run count: "believer" for batches, "thompson" for workers
+            that come and go; not with a ready optimizer.
         seed: Makes the suggestions repeatable.
         max_trials: Trials to measure, past observations included; None leaves it to Tune.
         time_budget_s: Seconds from the first suggestion after which none follows.
+        stop_early: Whether to end once one more trial is expected to bring next to nothing.
         on_suggestion: Told about each suggestion before its trial starts.
         on_observation: Told about each observation before the optimizer learns it.
         clock: Monotonic seconds.
@@ -71,10 +78,13 @@ class FalconSearch(Searcher):
         constraints: Iterable[str] = (),
         objective: Objective | None = None,
         usd_per_hour: FloatArray | None = None,
-        optimizer: str | Optimizer = "bayesian",
+        optimizer: str | Optimizer = "mcts",
+        prior: ExpertMixture | None = None,
+        parallel: str = "believer",
         seed: int = 0,
         max_trials: int | None = None,
         time_budget_s: float | None = None,
+        stop_early: bool = False,
         on_suggestion: Callable[[str, Suggestion], None] | None = None,
         on_observation: Callable[[str, Observation], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -87,12 +97,21 @@ class FalconSearch(Searcher):
         self.space = space
         prices = np.ones(len(space)) if usd_per_hour is None else usd_per_hour
         self._optimizer = (
-            make_optimizer(optimizer, space, self.objective, prices, seed=seed)
+            make_optimizer(
+                optimizer,
+                space,
+                self.objective,
+                prices,
+                seed=seed,
+                prior=prior,
+                parallel=_parallel(parallel),
+            )
             if isinstance(optimizer, str)
             else optimizer
         )
         self._max_trials = max_trials
         self._time_budget_s = time_budget_s
+        self._stop_early = stop_early
         self._on_suggestion = on_suggestion
         self._on_observation = on_observation
         self._clock = clock
@@ -101,6 +120,7 @@ class FalconSearch(Searcher):
         self._pending: dict[str, Configuration] = {}
         self._failed_in_a_row = 0
         self.end_reason = ""
+        self.stopped_early = False
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -114,6 +134,13 @@ class FalconSearch(Searcher):
         Those of a replay do not count: a search is resumed once that is mended.
         """
         return self._failed_in_a_row
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """What one more trial is expected to bring; None where the optimizer cannot say."""
+        if isinstance(self._optimizer, ForesightedOptimizer):
+            return self._optimizer.outlook()
+        return None
 
     def replay(self, observations: Iterable[Observation]) -> None:
         """Learn past observations, without telling `on_observation`."""
@@ -192,7 +219,18 @@ class FalconSearch(Searcher):
         start_s = self._clock() if self._start_s is None else self._start_s
         if self._time_budget_s is not None and self._clock() - start_s >= self._time_budget_s:
             return f"the time budget of {self._time_budget_s:g} s is used up"
-        return ""
+        outlook = self.outlook if self._stop_early and not self._pending else None
+        reason = "" if outlook is None else why_stop(outlook)
+        self.stopped_early = bool(reason)
+        return reason
+
+
+def _parallel(name: str) -> Parallel:
+    try:
+        return Parallel(name)
+    except ValueError:
+        known = ", ".join(each.value for each in Parallel)
+        raise InputError(f"parallel must be one of {known}, got {name!r}") from None
 
 
 def _observation(configuration: Configuration, result: Mapping[str, Any]) -> Observation:

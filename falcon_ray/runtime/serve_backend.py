@@ -7,10 +7,12 @@ about the cluster. It does not know what is measured once the application runs.
 import logging
 import math
 import re
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -18,20 +20,22 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from falcon_ray.errors import InfeasibleError, InputError, TrialFailedError
+from falcon_ray.errors import InfeasibleCause, InfeasibleError, InputError, TrialFailedError
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.faults import ray_failures
 from falcon_ray.runtime.placement import batching, why_no_node_fits
+from falcon_ray.runtime.replica_load import saturate_each
 from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
+from falcon_ray.trial.causes import cause_of
 from falcon_ray.trial.protocols import EndpointFacts
 
 logger = logging.getLogger(__name__)
 
 DELETE_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
-MAX_BURST = 16
+SATURATE_ATTEMPTS = 3
 
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Exit)(:|$)")
 
@@ -98,36 +102,18 @@ class AppEndpoint:
         if not self.target.reports_facts:
             return None
         n = self.configuration.count("replicas", 1)
-        with ray_failures("measuring the model's own capacity"):
-            rates = self._saturate_each(n, seconds)
-        return sum(rates) if len(rates) == n else None
-
-    def _saturate_each(self, n: int, seconds: float) -> list[float]:
-        """Requests per second of every replica, loaded at almost the same time.
-
-        A handle cannot address a replica, so calls are made until each has one: a replica that
-        is at it already declines, at the latest between two batches, and its call is replaced.
-        No load ends before calls stop being replaced, so that no replica is taken twice.
-        """
         handle = serve.get_app_handle(self.app_name)
-        running: list[Any] = [handle.saturate.remote(seconds) for _ in range(n)]
-        burst, deadline = 1, time.monotonic() + 0.8 * seconds
-        while n > 1 and time.monotonic() < deadline:
-            running = [call for call in running if not _is_answered(call)]
-            if len(running) < n:
-                # Ever more at a time: the router passes a replica by once it holds enough calls.
-                running += [handle.saturate.remote(seconds) for _ in range(burst)]
-                burst = min(2 * burst, MAX_BURST)
-        said = [call.result(timeout_s=CALL_TIMEOUT_S + 3 * seconds) for call in running]
-        return [rate for rate in said if rate is not None]
-
-
-def _is_answered(call: Any) -> bool:  # noqa: ANN401 - a DeploymentResponse
-    try:
-        call.result(timeout_s=serve_apps.POLL_S)
-    except TimeoutError:
-        return False
-    return True
+        rates: list[float] = []
+        with ray_failures("measuring the model's own capacity"):
+            for attempt in range(1, SATURATE_ATTEMPTS + 1):
+                # Calls that took too long to find their replicas get more time the next time.
+                longer_s, occasion = attempt * seconds, secrets.token_hex(8)
+                send = partial(handle.saturate.remote, longer_s, occasion)
+                rates = saturate_each(send, n, longer_s)
+                if len(rates) == n:
+                    return sum(rates)
+        logger.info("only %d of %d replicas of %s were loaded", len(rates), n, self.app_name)
+        return None
 
 
 class ServeBackend:
@@ -175,7 +161,10 @@ class ServeBackend:
             if state is not None and state.status == "RUNNING":
                 return
             if state is not None and state.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
-                raise InfeasibleError(f"the replica did not start: {cause(state.message)}")
+                raise InfeasibleError(
+                    f"the replica did not start: {cause(state.message)}",
+                    cause=cause_of(state.message),
+                )
             if time.monotonic() > deadline:
                 raise self._too_late(state, n_replicas)
             time.sleep(serve_apps.POLL_S)
@@ -193,7 +182,8 @@ class ServeBackend:
             )
         return InfeasibleError(
             f"the replica was still starting after {math.ceil(self._timeout_s)} s; "
-            "give --deploy-timeout-s more time if the model loads slowly"
+            "give --deploy-timeout-s more time if the model loads slowly",
+            cause=InfeasibleCause.TIMEOUT,
         )
 
     def _remove(self) -> None:
@@ -214,7 +204,7 @@ def cause(message: str) -> str:
         for line in lines
         if _ERROR_LINE.match(line) and not line.endswith("(most recent call last):")
     ]
-    if "MemoryError" in message or "out of memory" in message.lower():
+    if cause_of(message) is InfeasibleCause.MEMORY:
         return f"out of memory ({errors[-1] if errors else lines[-1]})"
     if errors:
         return errors[-1]

@@ -104,7 +104,7 @@ class TorchReplica:
         self._names = example.names
         self._example: Sample = example.samples()[0]
         self._service_times_s: deque[tuple[int, float]] = deque(maxlen=4096)
-        self._saturating = False
+        self._occasion = ""
         self._load(reference)
         self._infer = serve.batch(
             max_batch_size=queue.max_batch_size, batch_wait_timeout_s=queue.wait_s
@@ -145,18 +145,22 @@ class TorchReplica:
         """Answer one request: arrays in, arrays out, without the batch dimension."""
         return await self._infer(sample)
 
-    async def saturate(self, seconds: float) -> float | None:
+    async def saturate(self, seconds: float, occasion: str) -> float | None:
         """Load the batching queue from inside the replica, without Serve's request path.
 
         Goes on until four batches are through, within three times `seconds`.
 
+        Args:
+            seconds: How long at least.
+            occasion: Calls of one occasion load a replica once.
+
         Returns:
             Requests per second from the end of the first batch on; None where too few were
-            answered, and at once where the replica is being loaded already.
+            answered, and at once where the replica was loaded on this occasion already.
         """
-        if self._saturating:
+        if occasion == self._occasion:
             return None
-        self._saturating = True
+        self._occasion = occasion
         loop = asyncio.get_running_loop()
         start = loop.time()
         done_s: list[float] = []
@@ -170,10 +174,7 @@ class TorchReplica:
                 await self._infer(self._example)
                 done_s.append(loop.time())
 
-        try:
-            await asyncio.gather(*(client() for _ in range(2 * self._batch_size)))
-        finally:
-            self._saturating = False
+        await asyncio.gather(*(client() for _ in range(2 * self._batch_size)))
         first, last = done_s[self._batch_size - 1], done_s[-1]
         if last <= first:
             return None

@@ -12,12 +12,13 @@ from typing import Generic
 
 import numpy as np
 
-from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.errors import InfeasibleCause, InfeasibleError, TrialFailedError
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import Slo
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
 from falcon_ray.trial.arrivals import poisson
 from falcon_ray.trial.capacity import CapacitySearch
+from falcon_ray.trial.causes import cause_of
 from falcon_ray.trial.protocols import (
     DeviceMonitor,
     EndpointT,
@@ -145,8 +146,6 @@ class TrialRecipe(Generic[EndpointT]):
 
     def _attempt(self, configuration: Configuration) -> Observation:
         marks = _Marks(self._clock)
-        measurement: Measurement | None = None
-        status, reason = TrialStatus.MEASURED, ""
         self._on_phase("deploying")
         try:
             with self._backend.deploy(configuration) as endpoint:
@@ -157,16 +156,25 @@ class TrialRecipe(Generic[EndpointT]):
                     marks.measured()
                 self._on_phase("removing")
         except InfeasibleError as error:
-            status, reason = TrialStatus.INFEASIBLE, str(error)
+            return Observation(
+                configuration=configuration,
+                status=TrialStatus.INFEASIBLE,
+                reason=str(error),
+                times=marks.times(),
+                cause=error.cause,
+                at_most_rps=error.at_most_rps,
+            )
         except TrialFailedError as error:
-            status, reason = TrialStatus.FAILED, str(error)
-        if status is not TrialStatus.MEASURED:
-            measurement = None
+            return Observation(
+                configuration=configuration,
+                status=TrialStatus.FAILED,
+                reason=str(error),
+                times=marks.times(),
+            )
         return Observation(
             configuration=configuration,
-            status=status,
+            status=TrialStatus.MEASURED,
             measurement=measurement,
-            reason=reason,
             times=marks.times(),
         )
 
@@ -197,7 +205,13 @@ class TrialRecipe(Generic[EndpointT]):
                 self._check_replicas(endpoint, before)
                 raise InfeasibleError(
                     f"only {saturated.n} requests completed in "
-                    f"{plan.precision.max_s:g} s: too slow to measure in that time"
+                    f"{plan.precision.max_s:g} s: too slow to measure in that time",
+                    cause=InfeasibleCause.TIMEOUT,
+                    at_most_rps=_at_most_rps(
+                        int(np.count_nonzero(saturated.ok)),
+                        granularity=endpoint.granularity,
+                        seconds=plan.precision.max_s,
+                    ),
                 )
             model_rps = endpoint.model_rps(plan.model_s)
             under_slo = self._under_slo(endpoint, rate, before)
@@ -242,7 +256,9 @@ class TrialRecipe(Generic[EndpointT]):
             if verdict is WarmUpVerdict.GAVE_UP and log.n == 0:
                 self._check_replicas(endpoint, before)
                 raise InfeasibleError(
-                    f"no request was answered in {self._plan.warm_up.max_s:g} s of warm-up"
+                    f"no request was answered in {self._plan.warm_up.max_s:g} s of warm-up",
+                    # Says nothing of its rate: the first batch of all may take very long.
+                    cause=InfeasibleCause.TIMEOUT,
                 )
             if verdict is not WarmUpVerdict.KEEP_WARMING:
                 return verdict is WarmUpVerdict.LEVEL
@@ -299,8 +315,10 @@ class TrialRecipe(Generic[EndpointT]):
         if self._load.lost_replica():
             # Known from the requests before Serve itself has noticed.
             raise TrialFailedError(f"a replica died during the trial: {self._load.last_error()}")
+        last_error = self._load.last_error()
         raise InfeasibleError(
-            f"{log.error_rate:.0%} of {log.n} requests failed: {self._load.last_error()}"
+            f"{log.error_rate:.0%} of {log.n} requests failed: {last_error}",
+            cause=cause_of(last_error),
         )
 
     def _check_replicas(self, endpoint: EndpointT, before: frozenset[str]) -> None:
@@ -346,6 +364,14 @@ class _Marks:
             measure_s=measured - warm,
             teardown_s=end - measured if self._deployed is not None else 0.0,
         )
+
+
+def _at_most_rps(n_completed: int, *, granularity: int, seconds: float) -> float | None:
+    """The highest rate at which no more than `n_completed` requests complete in that time.
+
+    Whole rounds of `granularity` complete at once, and the time may have ended just before one.
+    """
+    return (n_completed + granularity) / seconds if seconds > 0 else None
 
 
 def _names(replicas: frozenset[str]) -> str:

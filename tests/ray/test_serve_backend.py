@@ -7,6 +7,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from falcon_ray.errors import InfeasibleCause
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.ray_session import live_nodes
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
@@ -128,6 +129,7 @@ def test_a_replica_that_exits_while_it_starts_is_infeasible() -> None:
 def test_a_replica_that_hangs_while_it_starts_is_given_up_after_the_time_out() -> None:
     observation = _trial("hanging", timeout_s=8)
     assert observation.status is TrialStatus.INFEASIBLE, observation.reason
+    assert observation.cause is InfeasibleCause.TIMEOUT
     assert "still starting after 8 s" in observation.reason
     assert 8 <= observation.times.deploy_s < 30
 

@@ -3,12 +3,31 @@ import pytest
 
 from falcon_ray.errors import InputError, UnknownDeviceError
 from falcon_ray.knowledge.latency.latencies import Latencies
-from falcon_ray.knowledge.prior import QUEUEING_SD, Host, Prior, expected_metrics
+from falcon_ray.knowledge.mixture import Expert, ExpertMixture
+from falcon_ray.knowledge.operator_times import THE_REST
+from falcon_ray.knowledge.prior import (
+    OFFSET_SD,
+    QUEUEING_SD,
+    ROOFLINE_OFFSET_SD,
+    ROOFLINE_RESIDUAL_SD,
+    Host,
+    Prior,
+    expected_metrics,
+    expert_mixture,
+)
 from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import ConfigurationSpace
 from falcon_ray.space.objective import Slo
-from tests.unit.knowledge.known import CPU, RESIDUAL_SD, constants, one_layer, one_layer_s, profile
+from tests.unit.knowledge.known import (
+    CPU,
+    LAUNCH_S,
+    RESIDUAL_SD,
+    constants,
+    one_layer,
+    one_layer_s,
+    profile,
+)
 
 KNOWN = profile(constants(threads=1), constants("L4", threads=0), constants("T4", threads=0))
 ON_CPU = Host(device=CPU.name, ram_bytes=2.0**33)
@@ -114,3 +133,127 @@ def test_the_replicas_of_a_cpu_node_share_its_memory() -> None:
     # A replica takes some 0.35 GiB, and the node has 8.
     assert prior(space).probability_fits[0] > 0.99
     assert prior(space).probability_fits[1] < 0.01
+
+
+SLO = Slo(latency_budget_ms=1000)
+ON_CPU_SPACE = ConfigurationSpace.of(
+    {"cpu_cores": [1], "batch_size": [1, 6], "batch_wait_ms": [0, 5], "replicas": [1, 2]}
+)
+
+
+def mixture(
+    space: ConfigurationSpace,
+    *,
+    host: Host = ON_CPU,
+    slo: Slo | None = None,
+    knowledge: Profile = KNOWN,
+    notes: list[str] | None = None,
+) -> ExpertMixture:
+    return expert_mixture(
+        space,
+        one_layer(),
+        Latencies(knowledge, Catalogue.packaged()),
+        host=host,
+        slo=slo,
+        note=[].append if notes is None else notes.append,
+    )
+
+
+def expert(found: ExpertMixture, name: str) -> Expert:
+    (chosen,) = (each for each in found.experts if each.name == name)
+    return chosen
+
+
+@pytest.mark.parametrize("slo", [None, SLO])
+def test_the_composition_expects_what_the_prior_does(slo: Slo | None) -> None:
+    found = expert(mixture(ON_CPU_SPACE, slo=slo), "composition")
+    wanted = prior(ON_CPU_SPACE, slo=slo)
+    assert set(found.metrics) == set(wanted.metrics) - {"service_time_ms"}
+    for name, each in found.metrics.items():
+        assert each.mean == pytest.approx(wanted.metrics[name].mean)
+        whole = np.hypot(each.offset_sd, each.residual_sd)
+        assert whole == pytest.approx(wanted.metrics[name].sd)
+
+
+def test_most_of_the_error_on_one_device_is_shared() -> None:
+    rate = expert(mixture(ON_CPU_SPACE), "composition").metrics["saturation_rps"]
+    # 0.25 would be usual, but 64 % of the variance of 0.2^2 are 0.16^2; 0.12^2 are left.
+    assert rate.offset_sd == pytest.approx(0.16)
+    assert rate.residual_sd == pytest.approx(0.12)
+
+
+def test_what_is_less_sure_on_some_candidates_is_not_shared() -> None:
+    space = ConfigurationSpace.of({"gpu_type": ["T4", "NEW"], "batch_size": [8]})
+    rate = expert(mixture(space, host=NO_HOST), "composition").metrics["saturation_rps"]
+    assert [each["gpu_type"] for each in space.candidates] == ["T4", "NEW"]
+    assert rate.offset_sd == pytest.approx(0.16)
+    # Of 0.2 and of 1.
+    assert rate.residual_sd == pytest.approx([0.12, np.sqrt(1.0 - 0.16**2)])
+
+
+def test_the_offset_of_very_unsure_candidates_is_that_of_models() -> None:
+    # Half a GPU was not measured: 0.2 more for halving, so each sd is hypot(0.2, 0.2) = 0.28.
+    space = ConfigurationSpace.of({"gpu_type": ["T4", "L4"], "gpu_share": [0.5]})
+    rate = expert(mixture(space, host=NO_HOST), "composition").metrics["saturation_rps"]
+    assert rate.offset_sd == pytest.approx(OFFSET_SD)
+    assert rate.residual_sd == pytest.approx(0.2)
+
+
+def test_the_roofline_expects_what_facts_say_with_a_wide_error() -> None:
+    space = ConfigurationSpace.of({"cpu_cores": [1, 2, 8], "batch_size": [1000]})
+    rate = expert(mixture(space), "roofline").metrics["saturation_rps"]
+    # 2 GFLOP at half of 100 GFLOP/s, of which 4 cores have all: 40 ms, 80 ms for two.
+    wanted = [1000 / (seconds + 3e-6) for seconds in (0.16, 0.08, 0.04)]
+    assert np.exp(rate.mean) == pytest.approx(wanted)
+    assert rate.offset_sd == ROOFLINE_OFFSET_SD
+    # Two and eight cores were not measured: 0.05 + 0.2 per doubling, beside the offset's 0.16.
+    unsure = np.sqrt(0.2**2 + np.array([0.0, 0.25, 0.65]) ** 2 - 0.16**2)
+    assert rate.residual_sd == pytest.approx(np.maximum(unsure, ROOFLINE_RESIDUAL_SD))
+
+
+def test_experts_weigh_what_their_precision_is_at_the_median_candidate() -> None:
+    found = mixture(ON_CPU_SPACE)
+    assert expert(found, "composition").weight == pytest.approx(0.2**-2)
+    assert expert(found, "roofline").weight == pytest.approx(1 / (0.45**2 + 0.3**2))
+
+
+def test_queues_widen_what_is_shared_and_what_is_not() -> None:
+    metrics = expert(mixture(ON_CPU_SPACE, slo=SLO), "composition").metrics
+    half = QUEUEING_SD**2 / 2
+    for name in ("capacity_rps", "floor_latency_ms"):
+        assert metrics[name].offset_sd == pytest.approx(np.sqrt(0.16**2 + half))
+        assert metrics[name].residual_sd == pytest.approx(np.sqrt(0.12**2 + half))
+
+
+def test_the_memory_share_is_that_of_one_replica_and_finite() -> None:
+    space = ConfigurationSpace.of({"cpu_cores": [1], "replicas": [1, 2]})
+    found, wanted = mixture(space), prior(space)
+    assert found.log_memory_share is not None
+    allowed = 2.0**33 / np.array([1, 2])
+    assert found.log_memory_share == pytest.approx(np.log(wanted.memory_bytes / allowed))
+    without_ram = Host(device=CPU.name, ram_bytes=0.0)
+    assert mixture(space, host=without_ram).log_memory_share == pytest.approx(10.0)
+    unlimited = Host(device=CPU.name, ram_bytes=np.inf)
+    assert mixture(space, host=unlimited).log_memory_share == pytest.approx(-10.0)
+
+
+def test_operators_take_seconds_per_request_of_the_whole_deployment() -> None:
+    found = mixture(ON_CPU_SPACE).operator_seconds
+    assert set(found) == {"linear", THE_REST}
+    for i, candidate in enumerate(ON_CPU_SPACE.candidates):
+        batch, replicas = candidate.count("batch_size", 0), candidate.count("replicas", 0)
+        # The launch is part of the time of the only operator.
+        assert one_layer_s(batch) > LAUNCH_S
+        assert found["linear"][i] == pytest.approx(one_layer_s(batch) / batch / replicas)
+
+
+def test_where_knowledge_is_thin_is_noted() -> None:
+    notes: list[str] = []
+    mixture(ConfigurationSpace.of({"cpu_cores": [1], "beams": [1, 4]}), notes=notes)
+    assert notes == ["the prior does not know what beams does, and expects no effect"]
+
+
+def test_a_device_that_nobody_knows_has_no_experts() -> None:
+    space = ConfigurationSpace.of({"cpu_cores": [1]})
+    with pytest.raises(UnknownDeviceError, match="falcon-ray profile"):
+        mixture(space, knowledge=Profile.empty())

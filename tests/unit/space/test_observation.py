@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from falcon_ray.errors import InputError
+from falcon_ray.errors import InfeasibleCause, InputError
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
 
@@ -38,10 +38,18 @@ INFEASIBLE = Observation(
     configuration=Configuration({"batch_size": 64}),
     status=TrialStatus.INFEASIBLE,
     reason="out of memory at load",
+    cause=InfeasibleCause.MEMORY,
+)
+TOO_SLOW = Observation(
+    configuration=Configuration({"batch_size": 1}),
+    status=TrialStatus.INFEASIBLE,
+    reason="no request was answered in 6 s of warm-up",
+    cause=InfeasibleCause.TIMEOUT,
+    at_most_rps=0.5,
 )
 
 
-@pytest.mark.parametrize("observation", [MEASURED, INFEASIBLE])
+@pytest.mark.parametrize("observation", [MEASURED, INFEASIBLE, TOO_SLOW])
 def test_an_observation_survives_its_round_trip_through_a_line_of_json(
     observation: Observation,
 ) -> None:
@@ -61,6 +69,9 @@ def test_an_observation_survives_its_round_trip_through_a_line_of_json(
         ({"measurement": {**MEASURED.to_json()["measurement"], "tpot": 1.0}}, "unexpected.*tpot"),
         ({"times": {"sleep_s": 1.0}}, "sleep_s"),
         ({"configuration": None}, "not iterable"),
+        ({"cause": "bad luck"}, "'bad luck' is not a valid InfeasibleCause"),
+        ({"cause": "memory"}, "only an infeasible trial has a cause"),
+        ({"at_most_rps": 2.0}, "only a trial that ran out of time bounds its rate"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
@@ -74,6 +85,19 @@ def test_a_record_without_a_key_is_refused(key: str) -> None:
     del record[key]
     with pytest.raises(InputError, match=f"this is no record of a trial: '{key}'"):
         Observation.from_json(record)
+
+
+def test_a_record_from_before_causes_were_told_is_read_without_one() -> None:
+    record = TOO_SLOW.to_json()
+    del record["cause"], record["at_most_rps"]
+    read = Observation.from_json(record)
+    assert (read.cause, read.at_most_rps) == (InfeasibleCause.OTHER, None)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
+def test_a_bound_of_a_rate_is_positive_and_finite(rate: float) -> None:
+    with pytest.raises(InputError, match=f"at_most_rps must be positive and finite, got {rate}"):
+        replace(TOO_SLOW, at_most_rps=rate)
 
 
 def test_a_trial_without_a_measurement_must_say_why() -> None:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.errors import InfeasibleCause, InfeasibleError, TrialFailedError
 from falcon_ray.space.observation import TrialStatus
 from falcon_ray.trial.protocols import EndpointFacts
 from falcon_ray.trial.recipe import MeasurementPlan
@@ -201,6 +201,19 @@ def test_failing_requests_are_a_lesson_about_the_configuration() -> None:
     assert_gone(trial)
 
 
+def test_requests_that_fail_for_want_of_memory_say_so() -> None:
+    trial = served_by(endpoint(fail_every=10))
+    trial.load.error_text = "torch.OutOfMemoryError: CUDA out of memory"
+    assert trial.run().cause is InfeasibleCause.MEMORY
+    trial.load.error_text = "ValueError: no kernel"
+    assert trial.run().cause is InfeasibleCause.OTHER
+
+
+def test_the_cause_that_a_deployment_gives_is_observed() -> None:
+    error = InfeasibleError("the replica did not start", cause=InfeasibleCause.MEMORY)
+    assert Trial(error).run().cause is InfeasibleCause.MEMORY
+
+
 def test_failing_requests_of_a_replaced_replica_are_no_lesson() -> None:
     observation = served_by(endpoint(fail_every=10, replaced_after_s=0.25)).run()
     assert observation.status is TrialStatus.FAILED
@@ -215,6 +228,9 @@ def test_too_slow_a_service_is_a_lesson() -> None:
     assert (
         observation.reason == "only 12 requests completed in 10 s: too slow to measure in that time"
     )
+    assert observation.cause is InfeasibleCause.TIMEOUT
+    # A fourth batch of 4 may have been about to end: 16 in 10 s; it is 4 in 3 s.
+    assert observation.at_most_rps == pytest.approx(1.6)
     assert_gone(trial)
 
 
@@ -262,6 +278,7 @@ def test_a_service_that_answers_nothing_while_warming_up_is_a_lesson() -> None:
     observation = served_by(endpoint(service_s=100.0)).run()
     assert observation.status is TrialStatus.INFEASIBLE
     assert observation.reason == "no request was answered in 6 s of warm-up"
+    assert (observation.cause, observation.at_most_rps) == (InfeasibleCause.TIMEOUT, None)
 
 
 def test_a_level_and_precise_measurement_says_so() -> None:
