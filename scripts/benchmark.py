@@ -1,6 +1,7 @@
 """Runs our own benchmarks and prints every figure beside its goal.
 
 Usage: scripts/benchmark knowledge [STUDY...]
+       scripts/benchmark search [STUDY...] [--tables PATH] [--help]
 
 Exit code 0 when every goal is met, 1 when one is missed or a study could not run.
 """
@@ -11,6 +12,7 @@ import sys
 from falcon_ray.errors import InputError
 from falcon_ray.studies.benchmark import STUDIES, StudyResult, run_studies
 from falcon_ray.studies.figure import Figure
+from falcon_ray.studies.search.arguments import add_arguments, read_options
 
 MARKS = {True: "met", False: "MISSED", None: ""}
 
@@ -36,12 +38,20 @@ def show(result: StudyResult) -> None:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description="Run our own benchmarks.")
-    parser.add_argument("subject", choices=sorted(STUDIES))
-    parser.add_argument("study", nargs="*", help="only these")
+    subjects = parser.add_subparsers(dest="subject", required=True)
+    for subject, names in STUDIES.items():
+        own = subjects.add_parser(subject)
+        own.add_argument("study", nargs="*", help=f"only these: {', '.join(names)}")
+        if subject == "search":
+            add_arguments(own)
     arguments = parser.parse_args()
     good = True
     try:
-        for result in run_studies(arguments.subject, arguments.study):
+        options, studies = None, arguments.study
+        if arguments.subject == "search":
+            options = read_options(arguments)
+            studies = studies or ["tables"] * bool(options.tables) or ["quick"] * options.quick
+        for result in run_studies(arguments.subject, studies, options=options):
             show(result)
             good &= not result.problem and all(each.is_met is not False for each in result.figures)
             sys.stdout.flush()

@@ -116,6 +116,7 @@ class Experts:
         """Take in what was observed and what is pending."""
         evidence = self._evidence(history)
         expected = [self._levelled(i, evidence) for i in range(len(self._names))]
+        bounds = self._bounds(history)
         n_trials = int(np.unique(evidence.rows).size)
         if self._fitted[0] != n_trials:
             factors = [fitted(self._coordinates, each, evidence) for each in expected]
@@ -125,7 +126,7 @@ class Experts:
             LogProcess(
                 self._coordinates,
                 each,
-                evidence,
+                self._with_bounds(each, evidence, bounds),
                 pending=history.pending,
                 hyperparameters=factor,
             )
@@ -173,6 +174,33 @@ class Experts:
             metric.append(np.full(observed.size, i, dtype=np.intp))
         return Evidence(
             rows=np.concatenate(rows), metric=np.concatenate(metric), logs=np.concatenate(logs)
+        )
+
+    def _bounds(self, history: History) -> Evidence:
+        """Rates that are only known to be no higher; empty where no rate is modelled."""
+        rows, logs = history.bounded_rates()
+        rates = [i for i, name in enumerate(self._metrics) if name.endswith("_rps")]
+        if not rates:
+            rows, logs = rows[:0], logs[:0]
+        metric = np.full(rows.size, rates[0] if rates else 0, dtype=np.intp)
+        return Evidence(rows=rows, metric=metric, logs=logs)
+
+    def _with_bounds(self, expected: Expectation, evidence: Evidence, bounds: Evidence) -> Evidence:
+        """What was observed, and of bounds those that the rest does not keep, taken for values.
+
+        Censored values imputed at their bounds, as in the simplest scheme of Hutter et al. (2013,
+        section 3): a rate that is believed to be lower than its bound anyway says nothing.
+        """
+        if bounds.rows.size == 0:
+            return evidence
+        nothing = np.array([], dtype=np.intp)
+        rest = LogProcess(self._coordinates, expected, evidence, pending=nothing)
+        believed = rest.at(bounds.rows).mean[bounds.metric, np.arange(bounds.rows.size)]
+        broken = believed > bounds.logs
+        return Evidence(
+            rows=np.concatenate([evidence.rows, bounds.rows[broken]]),
+            metric=np.concatenate([evidence.metric, bounds.metric[broken]]),
+            logs=np.concatenate([evidence.logs, bounds.logs[broken]]),
         )
 
     def _expectation(self, expert: Expert) -> Expectation:

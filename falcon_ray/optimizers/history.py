@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from falcon_ray.errors import InputError
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import SearchObjective
-from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.space.observation import InfeasibleCause, Observation, TrialStatus
 
 IndexArray: TypeAlias = NDArray[np.intp]
 MaskArray: TypeAlias = NDArray[np.bool_]
@@ -132,12 +132,25 @@ class History:
                 values.append(value)
         return np.array(indices, dtype=np.intp), np.log(np.array(values, dtype=np.float64))
 
+    def bounded_rates(self) -> tuple[IndexArray, FloatArray]:
+        """The candidates of trials too slow to measure, and the log of what they do at most."""
+        found = [
+            (index, each.at_most_rps)
+            for index, each in self._observations
+            if each.at_most_rps is not None and each.at_most_rps > 0
+        ]
+        rows = np.array([index for index, _ in found], dtype=np.intp)
+        return rows, np.log(np.array([bound for _, bound in found], dtype=np.float64))
+
     def infeasible(self) -> tuple[IndexArray, IndexArray]:
-        """The candidates of INFEASIBLE trials: out of memory, and for other reasons."""
+        """The candidates of INFEASIBLE trials: out of memory, and for other reasons.
+
+        Trials too slow to measure ran: `bounded_rates` has them.
+        """
         memory: list[int] = []
         other: list[int] = []
         for index, each in self._observations:
-            if each.status is TrialStatus.INFEASIBLE:
+            if each.status is TrialStatus.INFEASIBLE and each.at_most_rps is None:
                 (memory if _is_out_of_memory(each) else other).append(index)
         return np.array(memory, dtype=np.intp), np.array(other, dtype=np.intp)
 
@@ -185,4 +198,4 @@ class History:
 
 
 def _is_out_of_memory(observation: Observation) -> bool:
-    return observation.reason.startswith("out of memory")
+    return observation.cause is InfeasibleCause.MEMORY

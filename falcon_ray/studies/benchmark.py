@@ -25,9 +25,21 @@ STUDIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "prior_speed",
             "store_speed",
         ),
+        "search": (
+            "llm_main",
+            "llm_large",
+            "vision",
+            "cpu",
+            "paper",
+            "speed",
+        ),
     }
 )
-"""Modules of `falcon_ray.studies.SUBJECT`, each with a function `figures()`."""
+"""Modules of `falcon_ray.studies.SUBJECT`, each with a function `figures`, which takes the options
+of a subject that has any."""
+
+ON_REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType({"search": ("tables", "quick")})
+"""Studies that run only where they are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +60,18 @@ class StudyResult:
 
 
 def run_studies(
-    subject: str, names: Sequence[str], *, clock: Callable[[], float] = time.monotonic
+    subject: str,
+    names: Sequence[str],
+    *,
+    options: object = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[StudyResult]:
     """Run the studies of a subject one after the other.
 
     Args:
         subject: A key of `STUDIES`.
-        names: Which of them; all when empty.
+        names: Which of them, `ON_REQUEST` included; all of `STUDIES` when empty.
+        options: What `figures` of its studies takes; None where it takes nothing.
         clock: Monotonic seconds.
 
     Raises:
@@ -62,18 +79,19 @@ def run_studies(
     """
     if subject not in STUDIES:
         raise InputError(f"no benchmark {subject!r}; there are {', '.join(STUDIES)}")
-    unknown = [name for name in names if name not in STUDIES[subject]]
+    known = STUDIES[subject] + ON_REQUEST.get(subject, ())
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise InputError(f"no study {unknown[0]!r}; {subject} has {', '.join(STUDIES[subject])}")
+        raise InputError(f"no study {unknown[0]!r}; {subject} has {', '.join(known)}")
     for name in names or STUDIES[subject]:
         start_s = clock()
-        figures, problem = _figures(f"falcon_ray.studies.{subject}.{name}")
+        figures, problem = _figures(f"falcon_ray.studies.{subject}.{name}", options)
         yield StudyResult(name=name, figures=figures, problem=problem, wall_s=clock() - start_s)
 
 
-def _figures(module: str) -> tuple[tuple[Figure, ...], str]:
-    study: Callable[[], Iterable[Figure]] = import_module(module).figures
+def _figures(module: str, options: object) -> tuple[tuple[Figure, ...], str]:
+    study: Callable[..., Iterable[Figure]] = import_module(module).figures
     try:
-        return tuple(study()), ""
+        return tuple(study() if options is None else study(options)), ""
     except InputError as error:
         return (), str(error)

@@ -23,7 +23,7 @@ from falcon_ray.space.configuration import FloatArray
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.listed import ListedSpace
 from falcon_ray.space.objective import GenerationObjective
-from falcon_ray.space.observation import Measurement, Observation, TrialStatus
+from falcon_ray.space.observation import InfeasibleCause, Measurement, Observation, TrialStatus
 from falcon_ray.studies.knowledge.llm_tables import llm_architectures, llm_rows, table_gpus
 
 SERVING = "llm_serving.parquet"
@@ -214,6 +214,7 @@ def _observations(rows: pd.DataFrame, space: ListedSpace) -> tuple[Observation, 
                 configuration=configuration,
                 status=TrialStatus.INFEASIBLE,
                 reason="out of memory",
+                cause=InfeasibleCause.MEMORY,
             )
         found.append(observation)
     return tuple(found)

@@ -8,6 +8,7 @@ from falcon_ray.knowledge.curves.resource_curve import (
     ResourceCurve,
     curve_over,
     curves_over,
+    good_values,
     sparkline,
 )
 from falcon_ray.knowledge.curves.shape import (
@@ -235,6 +236,40 @@ def test_points_that_make_no_curve_are_refused_in_one_line(
 ) -> None:
     with pytest.raises(InputError, match=message):
         curve_over("batch_size", np.array(values), np.array(latency_s), subject=SUBJECT)
+
+
+def good(throughput: list[float], *, is_ordered: bool = True) -> list[int]:
+    """Positions of the good values of one curve."""
+    mask = good_values(np.log([throughput]), is_ordered=is_ordered)
+    return np.flatnonzero(mask[0]).tolist()
+
+
+def test_good_values_reach_nine_tenths_of_the_highest() -> None:
+    assert good([10, 50, 89, 91, 100]) == [3, 4]
+
+
+def test_good_values_with_an_order_end_at_the_first_gap_around_the_highest() -> None:
+    # 95 is good but for the gaps at 80 and 85.
+    assert good([95, 80, 92, 100, 91, 85, 95]) == [2, 3, 4]
+    assert good([100, 80, 95]) == [0]
+    assert good([95, 80, 100]) == [2]
+
+
+def test_good_values_without_an_order_know_no_gap() -> None:
+    assert good([95, 80, 92, 100, 91, 85, 95], is_ordered=False) == [0, 2, 3, 4, 6]
+
+
+def test_every_value_of_a_plane_is_good() -> None:
+    # ln(100 / 90.6) = 0.0987 is within 10 %, ln(100 / 89) = 0.1165 is not.
+    assert good([90.6, 100, 91]) == [0, 1, 2]
+    assert good([89, 100, 91]) == [1, 2]
+    assert good([7, 7]) == [0, 1]
+
+
+def test_good_values_of_many_curves_are_those_of_each() -> None:
+    curves = [[10.0, 50, 89, 91, 100], [95.0, 80, 92, 100, 91], [7.0, 7, 7, 7, 7]]
+    together = good_values(np.log(curves), is_ordered=True)
+    assert [np.flatnonzero(row).tolist() for row in together] == [good(each) for each in curves]
 
 
 def test_sparkline_starts_at_zero() -> None:

@@ -4,10 +4,12 @@ Its 120 configurations behave as real ones do in outline: throughput saturates w
 cores help ever less, a price is paid per core. It says nothing about real hardware.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from falcon_ray.errors import InfeasibleCause
+from falcon_ray.knowledge.mixture import ExpectedMetric, Expert, ExpertMixture
 from falcon_ray.optimizers.optimizer import Optimizer
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import Objective, Slo
@@ -31,12 +33,21 @@ def usd_per_hour(space: ConfigurationSpace) -> FloatArray:
     return np.array([0.08 + 0.04 * each.count("cpu_cores", 1) for each in space.candidates])
 
 
-def service_time_ms(configuration: Configuration) -> float:
-    """A fixed cost, a cost per item and one of cache misses; 12 % of it cannot be shared."""
+def operator_times_ms(configuration: Configuration) -> dict[str, float]:
+    """A fixed cost, a cost per item and one of cache misses; 12 % of them cannot be shared."""
     batch = configuration.count("batch_size", 1)
     speed = _SPEED.get(configuration.text("dtype", "float32"), 1.0)
-    one_core = 4 + batch / speed + 0.3 * (batch / 12) ** 2 / speed
-    return one_core * (0.12 + 0.88 / configuration.count("cpu_cores", 1))
+    shared = 0.12 + 0.88 / configuration.count("cpu_cores", 1)
+    return {
+        "launches": 4 * shared,
+        "linear": batch / speed * shared,
+        "cache misses": 0.3 * (batch / 12) ** 2 / speed * shared,
+    }
+
+
+def service_time_ms(configuration: Configuration) -> float:
+    """Of a full batch."""
+    return sum(operator_times_ms(configuration).values())
 
 
 def measured(configuration: Configuration, objective: Objective) -> Observation:
@@ -59,10 +70,22 @@ def measured(configuration: Configuration, objective: Objective) -> Observation:
     )
 
 
+def rate(configuration: Configuration, saturation_rps: float) -> Observation:
+    """A trial that showed a throughput and nothing else."""
+    return Observation(
+        configuration=configuration,
+        status=TrialStatus.MEASURED,
+        measurement=Measurement(saturation_rps=saturation_rps),
+    )
+
+
 def infeasible(configuration: Configuration) -> Observation:
     """A trial that ran out of memory."""
     return Observation(
-        configuration=configuration, status=TrialStatus.INFEASIBLE, reason="out of memory"
+        configuration=configuration,
+        status=TrialStatus.INFEASIBLE,
+        reason="out of memory",
+        cause=InfeasibleCause.MEMORY,
     )
 
 
@@ -83,6 +106,54 @@ def scores(space: ConfigurationSpace, objective: Objective) -> FloatArray:
         score = objective.score_measurement(measurement, usd_per_hour=float(price))
         found.append(0.0 if score is None else score)
     return np.array(found)
+
+
+def true_logs(space: ConfigurationSpace, objective: Objective) -> dict[str, FloatArray]:
+    """Logs of what the service shows, shapes (n,); half its rate stands where the SLO breaks."""
+    logs: dict[str, FloatArray] = {}
+    for name in objective.modelled_metrics:
+        values: list[float] = []
+        for candidate in space.candidates:
+            measurement = measured(candidate, objective).measurement
+            assert measurement is not None
+            values.append(measurement.metric(name) or measurement.saturation_rps / 2)
+        logs[name] = np.log(values)
+    return logs
+
+
+def operator_seconds(space: ConfigurationSpace) -> dict[str, FloatArray]:
+    """True seconds that a request takes of each operator, shapes (n,)."""
+    rows = [
+        {
+            name: ms / 1e3 / each.count("batch_size", 1)
+            for name, ms in operator_times_ms(each).items()
+        }
+        for each in space.candidates
+    ]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def expert(
+    logs: Mapping[str, FloatArray],
+    *,
+    name: str = "physics",
+    weight: float = 1.0,
+    offset_sd: float = 0.5,
+    residual_sd: float = 0.25,
+) -> Expert:
+    """An expert that expects these logs, by metric, with the same errors for all."""
+    metrics = {
+        metric: ExpectedMetric(mean=mean, offset_sd=offset_sd, residual_sd=residual_sd)
+        for metric, mean in logs.items()
+    }
+    return Expert(name=name, weight=weight, metrics=metrics)
+
+
+def true_mixture(space: ConfigurationSpace, objective: Objective) -> ExpertMixture:
+    """One expert, who is right, and the operators as they are."""
+    return ExpertMixture(
+        experts=(expert(true_logs(space, objective)),), operator_seconds=operator_seconds(space)
+    )
 
 
 def suggest(optimizer: Optimizer) -> Configuration:

@@ -1,6 +1,7 @@
 """What every registered optimizer must do, whatever it believes."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,16 +22,16 @@ from tests.unit.optimizers.synthetic_serving import (
     measured,
     replay,
     suggest,
+    true_mixture,
     usd_per_hour,
 )
 
 ONE = ConfigurationSpace.of({"batch_size": [8]})
 TWO = ConfigurationSpace.of({"dtype": ["float32", "int8"]})
-TWELVE = ConfigurationSpace.of(
-    {"batch_size": [1, 4, 16, 64], "cpu_cores": [1, 2, 4], "replicas": [1]}
-)
+NINE = ConfigurationSpace.of({"batch_size": [1, 8, 64], "cpu_cores": [1, 2, 4], "replicas": [1]})
 
 every_optimizer = pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+every_prior = pytest.mark.parametrize("informed", [False, True], ids=["no prior", "prior"])
 every_objective = pytest.mark.parametrize(
     "objective", [WITHOUT_SLO, WITH_SLO], ids=["no SLO", "SLO"]
 )
@@ -38,9 +39,19 @@ every_ending = pytest.mark.parametrize("ending", [infeasible, failed])
 
 
 def make(
-    name: str, space: ConfigurationSpace, objective: Objective = WITHOUT_SLO, *, seed: int = 0
+    name: str,
+    space: ConfigurationSpace,
+    objective: Objective = WITHOUT_SLO,
+    *,
+    seed: int = 0,
+    informed: bool = False,
 ) -> Optimizer:
-    return make_optimizer(name, space, objective, usd_per_hour(space), seed=seed)
+    prior = true_mixture(space, objective) if informed else None
+    return make_optimizer(name, space, objective, usd_per_hour(space), seed=seed, prior=prior)
+
+
+def measured_without_slo(configuration: Configuration) -> Observation:
+    return measured(configuration, WITHOUT_SLO)
 
 
 def run(optimizer: Optimizer, objective: Objective, n_trials: int) -> list[Configuration]:
@@ -51,19 +62,22 @@ def run(optimizer: Optimizer, objective: Objective, n_trials: int) -> list[Confi
     return tried
 
 
-def next_after(name: str, observations: Sequence[Observation], objective: Objective) -> object:
-    optimizer = make(name, SPACE, objective, seed=3)
+def next_after(
+    name: str, observations: Sequence[Observation], objective: Objective, *, informed: bool
+) -> object:
+    optimizer = make(name, SPACE, objective, seed=3, informed=informed)
     replay(optimizer, observations)
     return optimizer.suggest()
 
 
 @every_optimizer
+@every_prior
 @every_objective
-@pytest.mark.parametrize("space", [ONE, TWO, TWELVE], ids=["1", "2", "12"])
+@pytest.mark.parametrize("space", [ONE, TWO, NINE], ids=["1", "2", "9"])
 def test_each_candidate_is_suggested_once_and_then_none(
-    name: str, objective: Objective, space: ConfigurationSpace
+    name: str, objective: Objective, space: ConfigurationSpace, *, informed: bool
 ) -> None:
-    optimizer = make(name, space, objective)
+    optimizer = make(name, space, objective, informed=informed)
     tried: list[Configuration] = []
     for _ in space.candidates:
         assert not optimizer.exhausted
@@ -74,37 +88,44 @@ def test_each_candidate_is_suggested_once_and_then_none(
 
 
 @every_optimizer
+@every_prior
 @every_objective
-def test_suggestions_may_all_be_pending_at_once(name: str, objective: Objective) -> None:
-    optimizer = make(name, TWELVE, objective)
-    pending = [suggest(optimizer) for _ in TWELVE.candidates]
-    assert set(pending) == set(TWELVE.candidates)
+def test_suggestions_may_all_be_pending_at_once(
+    name: str, objective: Objective, *, informed: bool
+) -> None:
+    optimizer = make(name, NINE, objective, informed=informed)
+    pending = [suggest(optimizer) for _ in NINE.candidates]
+    assert set(pending) == set(NINE.candidates)
     assert optimizer.exhausted
     assert optimizer.suggest() is None
     assert optimizer.recommend() is None
 
 
 @every_optimizer
+@every_prior
 @every_objective
-def test_four_at_a_time_never_suggests_a_candidate_twice(name: str, objective: Objective) -> None:
-    optimizer = make(name, SPACE, objective)
+def test_four_at_a_time_never_suggests_a_candidate_twice(
+    name: str, objective: Objective, *, informed: bool
+) -> None:
+    optimizer = make(name, SPACE, objective, informed=informed)
     tried: list[Configuration] = []
-    for _ in range(4):
+    for _ in range(3):
         batch = [suggest(optimizer) for _ in range(4)]
         tried += batch
         for configuration in reversed(batch):  # trials end in any order
             optimizer.observe(measured(configuration, objective))
-    assert len(set(tried)) == 16
+    assert len(set(tried)) == 12
     assert set(tried) <= set(SPACE.candidates)
 
 
 @every_optimizer
+@every_prior
 @every_objective
 def test_equal_seeds_and_observations_give_equal_suggestions(
-    name: str, objective: Objective
+    name: str, objective: Objective, *, informed: bool
 ) -> None:
-    first = run(make(name, SPACE, objective, seed=7), objective, 10)
-    again = run(make(name, SPACE, objective, seed=7), objective, 10)
+    first = run(make(name, SPACE, objective, seed=7, informed=informed), objective, 9)
+    again = run(make(name, SPACE, objective, seed=7, informed=informed), objective, 9)
     assert first == again
 
 
@@ -114,12 +135,13 @@ def test_random_search_differs_by_seed() -> None:
 
 
 @every_optimizer
+@every_prior
 @every_objective
-@pytest.mark.parametrize("n_trials", [0, 1, 3, 10])
+@pytest.mark.parametrize("n_trials", [0, 1, 3, 8])
 def test_replaying_the_journal_continues_as_the_first_run_would_have(
-    name: str, objective: Objective, n_trials: int
+    name: str, objective: Objective, n_trials: int, *, informed: bool
 ) -> None:
-    original = make(name, SPACE, objective, seed=3)
+    original = make(name, SPACE, objective, seed=3, informed=informed)
     observations: list[Observation] = []
     for trial in range(n_trials):
         configuration = suggest(original)
@@ -128,45 +150,101 @@ def test_replaying_the_journal_continues_as_the_first_run_would_have(
         original.observe(observations[-1])
     lines = [json.dumps(each.to_json()) for each in observations]
     restored = [Observation.from_json(json.loads(line)) for line in lines]
-    assert next_after(name, restored, objective) == original.suggest()
+    assert next_after(name, restored, objective, informed=informed) == original.suggest()
 
 
 @every_optimizer
-def test_suggestions_that_were_pending_at_the_end_are_made_again(name: str) -> None:
-    original = make(name, SPACE, seed=3)
+@every_prior
+def test_suggestions_that_were_pending_at_the_end_are_made_again(
+    name: str, *, informed: bool
+) -> None:
+    original = make(name, SPACE, seed=3, informed=informed)
     observation = measured(suggest(original), WITHOUT_SLO)
     original.observe(observation)
     lost = original.suggest()
-    assert next_after(name, [observation], WITHOUT_SLO) == lost
+    assert next_after(name, [observation], WITHOUT_SLO, informed=informed) == lost
 
 
 @every_optimizer
+@every_prior
 @every_objective
 @every_ending
 def test_it_goes_on_when_no_trial_is_ever_measured(
-    name: str, objective: Objective, ending: Callable[[Configuration], Observation]
+    name: str,
+    objective: Objective,
+    ending: Callable[[Configuration], Observation],
+    *,
+    informed: bool,
 ) -> None:
-    optimizer = make(name, TWELVE, objective)
+    optimizer = make(name, NINE, objective, informed=informed)
     tried: set[Configuration] = set()
     while not optimizer.exhausted:
         configuration = suggest(optimizer)
         tried.add(configuration)
         optimizer.observe(ending(configuration))
-    assert tried == set(TWELVE.candidates)
+    assert tried == set(NINE.candidates)
     assert optimizer.recommend() is None
 
 
 @every_optimizer
-def test_trials_that_were_not_suggested_count_too(name: str) -> None:
-    optimizer = make(name, TWO)
+@every_prior
+def test_a_failed_candidate_is_suggested_once_more_and_after_the_second_failure_never_again(
+    name: str, *, informed: bool
+) -> None:
+    optimizer = make(name, NINE, informed=informed)
+    tried: list[Configuration] = []
+    while not optimizer.exhausted:
+        tried.append(suggest(optimizer))
+        optimizer.observe(failed(tried[-1]))
+    assert Counter(tried) == dict.fromkeys(NINE.candidates, 2)
+    assert optimizer.suggest() is None
+
+
+@every_optimizer
+@every_prior
+@pytest.mark.parametrize("ending", [infeasible, measured_without_slo])
+def test_a_verdict_is_never_asked_for_again_even_after_a_failure(
+    name: str, ending: Callable[[Configuration], Observation], *, informed: bool
+) -> None:
+    optimizer = make(name, ONE, informed=informed)
+    optimizer.observe(failed(suggest(optimizer)))
+    assert not optimizer.exhausted
+    again = suggest(optimizer)
+    assert again == ONE.candidates[0]
+    assert optimizer.exhausted  # it is pending
+    optimizer.observe(ending(again))
+    optimizer.observe(failed(again))
+    assert optimizer.exhausted
+    assert optimizer.suggest() is None
+
+
+@every_optimizer
+@every_prior
+def test_what_was_observed_is_never_suggested(name: str, *, informed: bool) -> None:
+    optimizer = make(name, NINE, informed=informed)
+    first, second, third = NINE.candidates[:3]
+    optimizer.observe(infeasible(first))
+    optimizer.observe(measured_without_slo(second))
+    for _ in range(2):
+        optimizer.observe(failed(third))
+    rest = [suggest(optimizer) for _ in range(6)]
+    assert set(rest) == set(NINE.candidates[3:])
+    assert optimizer.suggest() is None
+
+
+@every_optimizer
+@every_prior
+def test_trials_that_were_not_suggested_count_too(name: str, *, informed: bool) -> None:
+    optimizer = make(name, TWO, informed=informed)
     optimizer.observe(measured(TWO.candidates[0], WITHOUT_SLO))
     assert suggest(optimizer) == TWO.candidates[1]
     assert optimizer.exhausted
 
 
 @every_optimizer
-def test_a_configuration_may_be_observed_again(name: str) -> None:
-    optimizer = make(name, TWO)
+@every_prior
+def test_a_configuration_may_be_observed_again(name: str, *, informed: bool) -> None:
+    optimizer = make(name, TWO, informed=informed)
     configuration = suggest(optimizer)
     for _ in range(3):
         optimizer.observe(failed(configuration))
@@ -176,19 +254,23 @@ def test_a_configuration_may_be_observed_again(name: str) -> None:
 
 
 @every_optimizer
-def test_a_trial_of_another_space_is_refused(name: str) -> None:
-    optimizer = make(name, TWO)
+@every_prior
+def test_a_trial_of_another_space_is_refused(name: str, *, informed: bool) -> None:
+    optimizer = make(name, TWO, informed=informed)
     with pytest.raises(InputError, match="batch_size=8 is no candidate of this space"):
         optimizer.observe(measured(ONE.candidates[0], WITHOUT_SLO))
 
 
 @every_optimizer
+@every_prior
 @every_objective
-def test_the_best_measured_feasible_trial_is_recommended(name: str, objective: Objective) -> None:
-    optimizer = make(name, SPACE, objective)
+def test_the_best_measured_feasible_trial_is_recommended(
+    name: str, objective: Objective, *, informed: bool
+) -> None:
+    optimizer = make(name, SPACE, objective, informed=informed)
     assert optimizer.recommend() is None
     rates: dict[Configuration, float] = {}
-    for configuration in run(optimizer, objective, 12):
+    for configuration in run(optimizer, objective, 8):
         measurement = measured(configuration, objective).measurement
         assert measurement is not None
         rates[configuration] = measurement.metric(objective.rate_metric) or 0.0
@@ -201,8 +283,11 @@ def test_the_best_measured_feasible_trial_is_recommended(name: str, objective: O
 
 
 @every_optimizer
-def test_nothing_is_recommended_while_every_trial_breaks_the_slo(name: str) -> None:
-    optimizer = make(name, SPACE, WITH_SLO)
+@every_prior
+def test_nothing_is_recommended_while_every_trial_breaks_the_slo(
+    name: str, *, informed: bool
+) -> None:
+    optimizer = make(name, SPACE, WITH_SLO, informed=informed)
     slow = SPACE.configuration({"batch_size": 128, "cpu_cores": 1, "dtype": "float32"})
     optimizer.observe(measured(slow, WITH_SLO))
     assert optimizer.recommend() is None
@@ -224,8 +309,9 @@ def test_prices_that_do_not_fit_are_refused(name: str, prices: list[float], prob
 
 
 @every_optimizer
-def test_every_suggestion_says_why_in_one_line(name: str) -> None:
-    optimizer = make(name, SPACE)
+@every_prior
+def test_every_suggestion_says_why_in_one_line(name: str, *, informed: bool) -> None:
+    optimizer = make(name, SPACE, informed=informed)
     for _ in range(3):
         suggestion = optimizer.suggest()
         assert suggestion is not None
@@ -239,7 +325,7 @@ def test_every_suggestion_says_why_in_one_line(name: str) -> None:
     [
         ("bayes", "no optimizer 'bayes'; did you mean 'bayesian'"),
         ("Random", "no optimizer 'Random'; did you mean 'random'"),
-        ("xyz", "no optimizer 'xyz'; known are bayesian, random"),
+        ("xyz", "no optimizer 'xyz'; known are bayesian, mcts, random"),
     ],
 )
 def test_an_unknown_optimizer_is_refused_with_the_nearest_name(asked: str, answer: str) -> None:

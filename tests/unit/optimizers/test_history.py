@@ -78,15 +78,92 @@ def test_a_trial_without_a_certified_rate_is_never_the_best() -> None:
     assert books.best() == (ran(B, 3.0, capacity_rps=1.0), 3600.0)
 
 
-def test_random_numbers_depend_on_the_seed_and_the_number_of_known_candidates() -> None:
+def test_random_numbers_depend_on_the_seed_and_the_number_of_trials() -> None:
     suggested, replayed = history(), history()
     suggested.expect(1)
     suggested.expect(3)
-    for configuration in (D, B, B):  # another order, and one of them repeated
+    for configuration in (D, B):  # the same two trials, in another order
         replayed.observe(ran(configuration, 1.0))
     fresh, other = history().rng(0).random(), suggested.rng(1).random()
+    assert suggested.n_steps == replayed.n_steps == 2
     assert suggested.rng(0).random() == replayed.rng(0).random()
     assert suggested.rng(0).random() not in {fresh, other}
+
+
+def test_a_repeated_trial_is_another_step() -> None:
+    books = history()
+    for n_steps in (1, 2, 3):
+        books.observe(failed(B))
+        assert books.n_steps == n_steps
+
+
+def test_a_trial_that_failed_once_is_available_again_and_one_that_failed_twice_is_not() -> None:
+    books = history()
+    books.expect(1)
+    books.observe(failed(B))
+    assert books.available.tolist() == [0, 1, 2, 3]
+    assert books.is_available(np.array([1, 0])).tolist() == [True, True]
+    assert books.pending.size == 0
+    books.expect(1)
+    assert books.available.tolist() == [0, 2, 3]
+    books.observe(failed(B))
+    assert books.available.tolist() == [0, 2, 3]
+    assert books.is_available(np.array([1, 0])).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("first", [ran(B, 1.0), infeasible(B)], ids=["measured", "infeasible"])
+def test_a_failure_after_a_verdict_makes_nothing_available(first: Observation) -> None:
+    books = history()
+    books.observe(first)
+    books.observe(failed(B))
+    assert books.available.tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize("second", [ran(B, 1.0), infeasible(B)], ids=["measured", "infeasible"])
+def test_a_verdict_after_a_failure_makes_it_unavailable(second: Observation) -> None:
+    books = history()
+    books.observe(failed(B))
+    books.observe(second)
+    assert books.available.tolist() == [0, 2, 3]
+
+
+def test_known_is_what_was_suggested_or_observed() -> None:
+    books = history()
+    books.expect(3)
+    books.observe(failed(B))
+    books.observe(ran(A, 1.0))
+    books.observe(ran(A, 2.0))
+    assert books.known.tolist() == [0, 1, 3]
+
+
+def test_memory_is_told_from_what_else_keeps_a_trial_from_running() -> None:
+    books = history()
+    crashed = Observation(configuration=C, status=TrialStatus.INFEASIBLE, reason="it crashed")
+    for observation in (infeasible(D), crashed, infeasible(B), ran(A, 1.0)):
+        books.observe(observation)
+    memory, other = books.infeasible()
+    assert memory.tolist() == [3, 1]
+    assert other.tolist() == [2]
+
+
+def test_feasible_trials_are_those_with_a_score() -> None:
+    books = history(Objective(Slo(latency_budget_ms=10.0)))
+    good, again = ran(C, 3.0, capacity_rps=1.0), ran(C, 3.0, capacity_rps=2.0)
+    for observation in (ran(A, 9.0), good, infeasible(B), again):
+        books.observe(observation)
+    rows, observations = books.feasible()
+    assert rows.tolist() == [2, 2]
+    assert observations == (good, again)
+
+
+def test_no_candidate_of_a_large_space_is_built() -> None:
+    space = ConfigurationSpace.of({"batch_wait_ms": range(1000)})
+    books = History(space, Objective(), np.ones(1000))
+    configuration = space.candidate(700)
+    books.expect(700)
+    books.observe(ran(configuration, 1.0))
+    assert books.ended(TrialStatus.MEASURED).tolist() == [700]
+    assert {"candidates", "index"}.isdisjoint(space.__dict__)
 
 
 def test_prices_are_copied() -> None:

@@ -103,6 +103,34 @@ def test_codes_are_the_positions_of_the_candidates_values() -> None:
     assert decoded == [tuple(candidate.values()) for candidate in space.candidates]
 
 
+def test_a_candidate_is_found_at_its_position_without_building_the_others() -> None:
+    space = small_space("batch_size * replicas <= 4", "dtype == 'float32' or batch_size > 1")
+    found = [space.candidate(i) for i in range(len(space))]
+    assert [space.position(each) for each in found] == list(range(len(space)))
+    assert {"candidates", "index"}.isdisjoint(space.__dict__)
+    assert tuple(found) == space.candidates
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"batch_size": 4, "dtype": "float32", "replicas": 2},  # breaks the constraint
+        {"batch_size": 3, "dtype": "float32", "replicas": 1},
+        {"batch_size": 4, "dtype": "float32"},
+        {"batch_size": 4, "dtype": "float32", "cpu_cores": 1},
+        {"batch_size": 4, "dtype": "float32", "replicas": 1, "cpu_cores": 1},
+    ],
+)
+def test_what_is_no_candidate_has_no_position(other: dict[str, Value]) -> None:
+    space = small_space("batch_size * replicas <= 4")
+    assert space.position(other) is None
+    assert Configuration(other) not in space
+
+
+def test_what_is_no_mapping_is_no_candidate() -> None:
+    assert "float32" not in small_space()
+
+
 def test_a_condition_is_not_asked_of_what_an_earlier_one_excluded() -> None:
     space = ConfigurationSpace.of({"x": (0, 1, 2)}, ("x > 0", "2 / x >= 2"))
     assert [candidate["x"] for candidate in space.candidates] == [1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from falcon_ray.errors import InputError
-from falcon_ray.space.objective import Objective, Slo
+from falcon_ray.space.objective import GenerationObjective, Objective, Slo
 from falcon_ray.space.observation import Measurement
 
 
@@ -78,3 +78,84 @@ def test_a_measurement_scores_its_rate_per_dollar_or_nothing(
     measured = measurement(saturation_rps=100.0, capacity_rps=capacity_rps)
     got = Objective(slo).score_measurement(measured, usd_per_hour=0.5)
     assert got == (None if score is None else pytest.approx(score))
+
+
+def generation(*, ttft_ms: float, tpot_ms: float) -> Measurement:
+    return Measurement(saturation_rps=1.0, extra={"ttft_ms": ttft_ms, "tpot_ms": tpot_ms})
+
+
+def test_limits_are_those_of_the_slo_by_metric() -> None:
+    assert Objective().limits == {}
+    assert Objective(Slo(latency_budget_ms=50)).limits == {"floor_latency_ms": 50}
+    assert GenerationObjective(output_tokens=9).limits == {}
+    limited = GenerationObjective(output_tokens=9, ttft_budget_ms=200, tpot_budget_ms=20)
+    assert limited.limits == {"ttft_ms": 200, "tpot_ms": 20}
+    assert GenerationObjective(output_tokens=9, tpot_budget_ms=20).limits == {"tpot_ms": 20}
+
+
+def test_value_ignores_the_limit_that_the_score_keeps() -> None:
+    objective = Objective(Slo(latency_budget_ms=50))
+    metrics = {"capacity_rps": np.array([100.0]), "floor_latency_ms": np.array([51.0])}
+    assert objective.value(metrics, np.array([0.5])).tolist() == [720_000]
+    assert objective.score(metrics, np.array([0.5])).tolist() == [0]
+
+
+def test_where_nothing_is_known_rates_go_with_prices_and_latencies_are_equal() -> None:
+    prices = np.array([1.0, 3.0])
+    assert Objective().uninformed_means(prices)["saturation_rps"] == pytest.approx(np.log(prices))
+    limited = Objective(Slo(latency_budget_ms=50)).uninformed_means(prices)
+    assert limited["capacity_rps"] == pytest.approx(np.log(prices))
+    assert limited["floor_latency_ms"].tolist() == [0, 0]
+    generation_means = GenerationObjective(output_tokens=9).uninformed_means(prices)
+    assert {name: mean.tolist() for name, mean in generation_means.items()} == {
+        "ttft_ms": [0, 0],
+        "tpot_ms": [0, 0],
+    }
+
+
+def test_answers_per_dollar_follow_from_the_two_latencies() -> None:
+    objective = GenerationObjective(output_tokens=101)
+    assert objective.modelled_metrics == ("ttft_ms", "tpot_ms")
+    metrics = {"ttft_ms": np.array([500.0, 500.0]), "tpot_ms": np.array([15.0, 45.0])}
+    # An answer takes 0.5 s + 100 * 0.015 s = 2 s, or 5 s; 3600 s/h / (2 s * 0.6 USD/h) = 3,000.
+    expected = pytest.approx([3_000, 1_200])
+    assert objective.value(metrics, np.array([0.6])).tolist() == expected
+    assert objective.score(metrics, np.array([0.6])).tolist() == expected
+
+
+def test_an_answer_of_one_token_takes_the_time_to_the_first() -> None:
+    score = GenerationObjective(output_tokens=1).score_measurement(
+        generation(ttft_ms=1000.0, tpot_ms=77.0), usd_per_hour=3600.0
+    )
+    assert score == pytest.approx(1.0)  # 3600 s/h / (1 s * 3600 USD/h)
+
+
+@pytest.mark.parametrize(
+    ("ttft_ms", "tpot_ms", "kept"),
+    [(200, 20, True), (200.1, 20, False), (200, 20.1, False), (200.1, 20.1, False)],
+)
+def test_generation_scores_nothing_where_either_latency_breaks_its_limit(
+    ttft_ms: float, tpot_ms: float, *, kept: bool
+) -> None:
+    objective = GenerationObjective(output_tokens=11, ttft_budget_ms=200, tpot_budget_ms=20)
+    measured = generation(ttft_ms=ttft_ms, tpot_ms=tpot_ms)
+    score = objective.score_measurement(measured, usd_per_hour=1.0)
+    # 3600 / (0.2 s + 10 * 0.02 s) = 9,000
+    assert score == (pytest.approx(9_000) if kept else None)
+
+
+@pytest.mark.parametrize(
+    ("output_tokens", "ttft_ms", "tpot_ms", "message"),
+    [
+        (0, 1.0, 1.0, "output_tokens must be 1 or more, got 0"),
+        (1, 0.0, 1.0, "budgets must be positive, got 0.0 and 1.0 ms"),
+        (1, 1.0, -1.0, "budgets must be positive, got 1.0 and -1.0 ms"),
+    ],
+)
+def test_generation_objectives_that_cannot_be_are_refused(
+    output_tokens: int, ttft_ms: float, tpot_ms: float, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        GenerationObjective(
+            output_tokens=output_tokens, ttft_budget_ms=ttft_ms, tpot_budget_ms=tpot_ms
+        )

@@ -1,0 +1,1 @@
+"""Other people's optimizers behind our protocol; each is skipped where it is not installed."""
