@@ -68,6 +68,8 @@ class Expert:
     metrics: Mapping[str, ExpectedMetric]
 
     def __post_init__(self) -> None:
+        if not self.metrics:
+            raise InputError(f"the expert {self.name!r} predicts no metric; leave it out")
         if not (np.isfinite(self.weight) and self.weight > 0):
             raise InputError(f"the weight of {self.name} must be positive, got {self.weight!r}")
 
@@ -107,6 +109,12 @@ class ExpertMixture:
             )
         if not all(np.isfinite(each).all() for each in arrays):
             raise InputError("memory shares and seconds of operators must be finite")
+        for name, seconds in self.operator_seconds.items():
+            if not (seconds > 0).all():
+                raise InputError(
+                    f"seconds of the operator {name!r} must be positive; leave out an operator "
+                    "that takes none"
+                )
 
     @property
     def n(self) -> int:

@@ -63,7 +63,8 @@ class CurveCuts:
         """All cuts of a part of the space, rows of shape (r,), that some curve proposes."""
         seconds = np.stack([each[rows] for each in self._seconds])
         shares = (seconds / seconds.sum(axis=0)).mean(axis=1)
-        asked = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] >= LEAST_SHARE]
+        by_share = [int(i) for i in np.argsort(-shares, kind="stable")]
+        asked = [i for i in by_share if shares[i] >= LEAST_SHARE] or by_share[:1]
         log_bought = -np.log(seconds[asked]) - np.log(self._usd_per_hour[rows])
         found: dict[tuple[int, frozenset[int]], list[str]] = {}
         for column, dimension in enumerate(self._dimensions):

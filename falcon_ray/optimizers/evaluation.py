@@ -138,14 +138,27 @@ class Evaluation:
     def incumbent(self) -> Incumbent:
         """The best score so far; a pending trial counts as what is believed of it."""
         history = self._history
-        best = history.best()
-        measured = 0.0 if best is None else best[1]
+        measured = self._best_believed()
         if history.pending.size == 0:
             return Incumbent(measured, is_believed=False)
         look = self.look(history.pending)
         likely = look.running > 0.5
         believed = float(np.where(likely, np.exp(look.log_value) / look.running, 0.0).max())
         return Incumbent(max(measured, believed), is_believed=believed > measured)
+
+    def _best_believed(self) -> float:
+        """What the best feasible trial is believed to score, 0 before the first.
+
+        The highest of several noisy scores flatters itself, and nothing would improve on it.
+        """
+        rows, _ = self._history.feasible()
+        if rows.size == 0:
+            return 0.0
+        beliefs = self.experts.believe(rows)
+        value = log_value(
+            beliefs, self._history.objective, self._history.usd_per_hour[rows], with_limits=False
+        )
+        return float(np.exp(value.max()))
 
     def appeal(self, look: Look, incumbent: Incumbent) -> FloatArray:
         """Log of what a trial of each candidate is worth, shape (r,).

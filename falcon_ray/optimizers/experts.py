@@ -240,6 +240,8 @@ def log_value(
     beliefs: Sequence[Belief],
     objective: SearchObjective,
     usd_per_hour: FloatArray,
+    *,
+    with_limits: bool = True,
 ) -> FloatArray:
     """Log of the score that is expected of candidates, shape (r,), in closed form.
 
@@ -250,6 +252,7 @@ def log_value(
         beliefs: Of r candidates.
         objective: Its limits and values.
         usd_per_hour: Price of each, shape (r,).
+        with_limits: Whether limits may be missed; not of candidates that were seen to keep them.
     """
     total = np.zeros(usd_per_hour.size)
     for belief in beliefs:
@@ -257,7 +260,7 @@ def log_value(
         kept = np.ones(usd_per_hour.size)
         sd = np.maximum(belief.posterior.sd, 1e-9)
         for i, name in enumerate(objective.modelled_metrics):
-            if name in objective.limits:
+            if with_limits and name in objective.limits:
                 room = np.log(objective.limits[name]) - belief.posterior.mean[i]
                 kept = kept * np.asarray(ndtr(room / sd[i]), dtype=np.float64)
         total += belief.weight * objective.value(metrics, usd_per_hour) * kept

@@ -18,7 +18,8 @@ class Suggestion:
     """What to try next, and why.
 
     Attributes:
-        configuration: A candidate that was neither suggested nor observed before.
+        configuration: A candidate that was neither suggested nor observed before, or whose only
+            trial the infrastructure broke.
         why: One line for people.
         expected: Predicted metrics by name; empty where the optimizer predicts nothing.
     """
@@ -42,7 +43,7 @@ class Optimizer(Protocol):
     def observe(self, observation: Observation) -> None:
         """Learn from a trial; the configuration need not have been suggested.
 
-        A FAILED trial teaches nothing, and its configuration is not suggested again.
+        A FAILED trial teaches nothing, and its configuration may be suggested once more.
         """
         ...
 

@@ -86,8 +86,7 @@ def _divide(
 ) -> None:
     if depth == 0 or node.rows.size < 2 * least:
         return
-    # Every m-th of many rows: they are in the order of the space, so all values stay present.
-    sample = node.rows[:: max(1, node.rows.size // _SAMPLE)]
+    sample = _sampled(node.rows)
     best_gain, best = 0.0, None
     for cut in cuts.proposals(sample):
         inside = np.isin(codes[node.rows, cut.column], list(cut.good))
@@ -107,6 +106,14 @@ def _divide(
     )
     for child in node.children:
         _divide(child, codes, value, cuts, depth=depth - 1, least=least)
+
+
+def _sampled(rows: IndexArray) -> IndexArray:
+    """Some of many rows, drawn: rows are in the order of the space, in which steps would alias."""
+    if rows.size <= _SAMPLE:
+        return rows
+    drawn = np.random.default_rng(rows.size).choice(rows.size, size=_SAMPLE, replace=False)
+    return rows[np.sort(drawn)]
 
 
 def _gain(value: FloatArray, inside: np.ndarray, *, least: int) -> float:

@@ -54,6 +54,17 @@ class ListedSpace(ConfigurationSpace):
         """See `ConfigurationSpace.candidates`."""
         return self.listed
 
+    def configuration(self, values: Mapping[str, Value]) -> Configuration:
+        """See `ConfigurationSpace.configuration`; combinations that are not listed are refused."""
+        found = super().configuration(values)
+        if found not in self:
+            raise InputError(f"{found} is not in the list of this space")
+        return found
+
+    def to_json(self) -> dict[str, object]:
+        """See `ConfigurationSpace.to_json`; the list goes with it."""
+        return {**super().to_json(), "listed": [dict(each) for each in self.listed]}
+
     @classmethod
     def of_rows(
         cls, rows: Sequence[Mapping[str, Value]], dimensions: Sequence[Dimension] = ()

@@ -208,7 +208,8 @@ class GenerationObjective:
 
     def score_measurement(self, measurement: Measurement, *, usd_per_hour: float) -> float | None:
         """Answers per dollar of one measurement, or None where a limit is not kept."""
-        metrics = {name: np.array([measurement.extra[name]]) for name in self.modelled_metrics}
+        found = {name: measurement.metric(name) for name in self.modelled_metrics}
+        metrics = {name: np.array([each]) for name, each in found.items() if each is not None}
         score = float(self.score(metrics, np.array([usd_per_hour]))[0])
         return score if score > 0 else None
 

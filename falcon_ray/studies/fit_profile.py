@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from falcon_ray.knowledge.llm.fit import fit_llm_constants
+from falcon_ray.knowledge.llm.expert_fit import fit_llm_experts
 from falcon_ray.knowledge.profile.files import write_profile
 from falcon_ray.knowledge.profile.manifest import Manifest, Source
 from falcon_ray.knowledge.profile.profile import Profile
@@ -31,7 +31,7 @@ _OWN_FIT = "constants fitted by falcon_ray to"
 
 
 def shipped_profile(*, date: str) -> Profile:
-    """Fit everything that is shipped; about a minute.
+    """Fit everything that is shipped; about two minutes.
 
     Args:
         date: ISO date of the fit.
@@ -42,7 +42,7 @@ def shipped_profile(*, date: str) -> Profile:
     constants = [
         *public_constants(),
         *llm_gpu_constants(GEMM),
-        *fit_llm_constants(llm_rows(), llm_architectures(), table_gpus(), source=GEMM),
+        *fit_llm_experts(llm_rows(), llm_architectures(), table_gpus(), source=GEMM),
     ]
     tables = {
         "constants": pa.Table.from_pylist([each.to_row() for each in constants], CONSTANTS),

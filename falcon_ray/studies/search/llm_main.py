@@ -19,7 +19,7 @@ from falcon_ray.studies.search.table_study import run_table_study
 _LABEL = "LLM"
 _NOISE_SD = 0.1
 _BATCH = 4
-_N_SEEDS = 5
+_N_SEEDS = 20
 
 
 def figures(options: SearchStudyOptions) -> list[Figure]:

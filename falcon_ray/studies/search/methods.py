@@ -32,6 +32,8 @@ TRANSFER_PEERS = (POPULARITY, "transfer_gp", "rgpe")
 BLACK_BOX_PEERS = ("optuna_tpe", "optuna_gp", "smac", "ax")
 
 N_SEEDS = 20
+N_GP_SEEDS = 5
+"""Of those that fit a Gaussian process in every trial."""
 N_SLOW_SEEDS = 1
 """Of the peers that take a second or more for a suggestion."""
 
@@ -114,9 +116,9 @@ def _others() -> list[Method]:
     return [
         Method(name="random", prepare=partial(_registered, "random", _no_prior), n_seeds=N_SEEDS),
         Method(name=POPULARITY, prepare=_popularity),
-        Method(name="gp_ei", prepare=_gp_ei, n_seeds=N_SEEDS),
-        Method(name="transfer_gp", prepare=_transfer_gp, n_seeds=N_SEEDS),
-        Method(name="rgpe", prepare=_rgpe, n_seeds=N_SEEDS),
+        Method(name="gp_ei", prepare=_gp_ei, n_seeds=N_GP_SEEDS),
+        Method(name="transfer_gp", prepare=_transfer_gp, n_seeds=N_GP_SEEDS),
+        Method(name="rgpe", prepare=_rgpe, n_seeds=N_GP_SEEDS),
         Method(
             name="optuna_tpe",
             prepare=partial(_optuna, "TPESampler"),
@@ -126,7 +128,7 @@ def _others() -> list[Method]:
         Method(
             name="optuna_gp",
             prepare=partial(_optuna, "GPSampler"),
-            n_seeds=N_SEEDS,
+            n_seeds=N_GP_SEEDS,
             package="optuna",
         ),
         Method(name="smac", prepare=_smac, n_seeds=N_SLOW_SEEDS, package="smac"),

@@ -55,13 +55,14 @@ class Search:
         return self.evaluation.appeal(look, incumbent)
 
 
-def test_the_score_to_beat_is_the_best_that_was_measured() -> None:
+def test_the_score_to_beat_is_what_the_best_trial_is_believed_to_score() -> None:
     search = Search([10.0, 20.0, 30.0])
     assert search.evaluation.incumbent() == NOTHING_YET
     search.observe(0, 12.0)
     search.observe(1, 11.0)
     found = search.evaluation.incumbent()
-    assert (found.score, found.is_believed) == (pytest.approx(12.0), False)
+    # Next to what it showed: noise is a twentieth, and its neighbours had less than expected.
+    assert (found.score, found.is_believed) == (pytest.approx(12.0, rel=0.03), False)
 
 
 def test_the_score_to_beat_is_a_pending_ones_where_that_is_believed_to_be_better() -> None:

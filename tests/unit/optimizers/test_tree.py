@@ -202,11 +202,6 @@ def test_what_is_hopeless_is_not_told_apart(bad: float, worse: float, *, is_cut:
     assert tree(space, value, {"linear": 1 / rate}).is_leaf is not is_cut
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="every m-th row of a large part always shows the same value of a dimension that comes "
-    "late in the space and has m values, or a divisor of m",
-)
 def test_curves_of_a_large_space_see_every_value_of_every_dimension() -> None:
     # 100,000 candidates are sampled at every fifth, and five values of cores come last.
     space = ConfigurationSpace.of({"batch_wait_ms": range(20_000), "cpu_cores": [1, 2, 4, 8, 16]})

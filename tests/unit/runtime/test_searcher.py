@@ -82,7 +82,7 @@ def fail_trials(searcher: FalconSearch, n: int, *, first: int = 0) -> None:
         searcher.on_trial_complete(trial_id=f"t{i}", error=True)
 
 
-@pytest.mark.parametrize("optimizer", ["bayesian", "random"])
+@pytest.mark.parametrize("optimizer", ["mcts", "bayesian", "random"])
 def test_every_candidate_is_suggested_once_and_then_the_search_has_finished(
     optimizer: str,
 ) -> None:
@@ -330,7 +330,7 @@ def test_the_price_of_each_candidate_decides_with_its_rate() -> None:
     assert measured_but_one([1.0] * 6) != measured_but_one([9.0, 9.0, 9.0, 9.0, 9.0, 0.1])
 
 
-@pytest.mark.parametrize("optimizer", ["bayesian", "random"])
+@pytest.mark.parametrize("optimizer", ["mcts", "bayesian", "random"])
 def test_a_saved_search_goes_on_as_it_would_have(optimizer: str, tmp_path: Path) -> None:
     searcher = FalconSearch(SPACE, optimizer=optimizer, seed=3)
     run_trials(searcher, 3)

@@ -83,11 +83,6 @@ def test_a_listed_value_that_no_dimension_has_is_refused() -> None:
         len(space)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="configuration() of a listed space promises a member and returns what is not listed",
-    raises=pytest.fail.Exception,
-)
 def test_a_combination_that_is_not_listed_is_no_member() -> None:
     with pytest.raises(InputError):
         SPACE.configuration({"gpu_type": "L4", "batch_size": 8})
