@@ -117,6 +117,7 @@ def expected_gains(
     *,
     best: float,
     normals: FloatArray,
+    widen: bool = False,
 ) -> FloatArray:
     """Constrained expected improvement under a mixture: that of every expert, by weight.
 
@@ -126,12 +127,14 @@ def expected_gains(
         usd_per_hour: Price of each candidate, shape (r,).
         best: Best feasible score so far, 0 before the first one.
         normals: Standard normal samples, shape (s, M).
+        widen: Whether wider beliefs stand in where no sample improves anywhere: enough to rank
+            candidates by, and no expectation.
 
     Returns:
-        Shape (r,), never negative; widened beliefs stand in where no sample improves anywhere.
+        Shape (r,), never negative.
     """
     gains = np.zeros(usd_per_hour.size)
-    for widening in WIDENINGS:
+    for widening in WIDENINGS if widen else WIDENINGS[:1]:
         for belief in beliefs:
             scores = score_samples(belief.posterior, objective, usd_per_hour, widening * normals)
             gains += belief.weight * constrained_expected_improvement(scores, best)

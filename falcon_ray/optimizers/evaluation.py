@@ -82,6 +82,7 @@ class Evaluation:
         prior: What is expected; None where nothing is.
         trial_cost: Relative cost of a trial of each candidate, shape (n,), or None.
         seed: Of the samples.
+        believes_pending: Whether pending trials count as having shown what is believed of them.
 
     Raises:
         InputError: The prior does not fit the candidates or the objective.
@@ -94,8 +95,10 @@ class Evaluation:
         *,
         trial_cost: FloatArray | None,
         seed: int,
+        believes_pending: bool = True,
     ) -> None:
         self._history = history
+        self._believes_pending = believes_pending
         self._trial_cost = trial_cost
         self._seed = seed
         seconds = None if prior is None else prior.operator_seconds
@@ -107,7 +110,10 @@ class Evaluation:
 
     def learn(self) -> None:
         """Take in what the history has."""
-        self.experts.learn(self._history)
+        pending = self._history.pending
+        self.experts.learn(
+            self._history, believed=pending if self._believes_pending else pending[:0]
+        )
 
     @property
     def is_informed(self) -> bool:
@@ -169,9 +175,8 @@ class Evaluation:
         """
         worth = look.log_value
         if incumbent.score > 0:
-            sd = np.sum([each.weight * each.posterior.sd.max(axis=0) for each in look.beliefs], 0)
-            hopeful = np.argsort(-(look.log_value + sd), kind="stable")[:MAX_GAINS]
-            gains = np.maximum(self._gains(look.at(hopeful), incumbent), _LEAST)
+            hopeful = _by_hope(look)[:MAX_GAINS]
+            gains = np.maximum(self._gains(look.at(hopeful), incumbent, widen=True), _LEAST)
             worth = look.log_value - look.log_value.max() + np.log(gains.max()) - _HOPELESS
             worth[hopeful] = np.maximum(np.log(gains), worth[hopeful])
         if self._trial_cost is None:
@@ -220,16 +225,17 @@ class Evaluation:
         if rows.size == 0:
             return None
         beliefs = self.experts.believe(rows)
-        value = log_value(beliefs, self._history.objective, self._history.usd_per_hour[rows])
+        value = log_value(
+            beliefs, self._history.objective, self._history.usd_per_hour[rows], with_limits=False
+        )
         return observations[int(np.argmax(value))]
 
     def outlook(self, look: Look) -> Outlook | None:
         """What is left to gain among candidates; None before the first feasible trial."""
-        best = self._history.best()
-        if best is None or look.rows.size == 0:
+        incumbent = Incumbent(self._best_believed(), is_believed=False)
+        if incumbent.score <= 0:
             return None
-        incumbent = Incumbent(best[1], is_believed=False)
-        hopeful = look.at(np.argsort(-look.log_value, kind="stable")[:MAX_GAINS])
+        hopeful = look.at(_by_hope(look)[:MAX_GAINS])
         gains = self._gains(hopeful, incumbent)
         promising = hopeful.at(np.arange(min(N_JOINT, hopeful.rows.size)))
         scores = self.draw(promising, _N_DRAWS)
@@ -240,7 +246,7 @@ class Evaluation:
             n_measured=self._history.feasible()[0].size,
         )
 
-    def _gains(self, look: Look, incumbent: Incumbent) -> FloatArray:
+    def _gains(self, look: Look, incumbent: Incumbent, *, widen: bool = False) -> FloatArray:
         history = self._history
         n_metrics = len(history.objective.modelled_metrics)
         return look.running * expected_gains(
@@ -249,4 +255,11 @@ class Evaluation:
             history.usd_per_hour[look.rows],
             best=incumbent.score,
             normals=antithetic_normals(n_metrics, history.rng(self._seed)),
+            widen=widen,
         )
+
+
+def _by_hope(look: Look) -> IndexArray:
+    """Positions by the score that is hoped for, one sd above what is expected, highest first."""
+    sds = [each.weight * each.posterior.sd.max(axis=0) for each in look.beliefs]
+    return np.argsort(-(look.log_value + np.sum(sds, axis=0)), kind="stable")

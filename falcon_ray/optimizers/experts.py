@@ -112,8 +112,14 @@ class Experts:
         """Posterior weights as of the last `learn`, shape (E,), adding up to 1."""
         return self._weights
 
-    def learn(self, history: History) -> None:
-        """Take in what was observed and what is pending."""
+    def learn(self, history: History, *, believed: IndexArray | None = None) -> None:
+        """Take in what was observed, and what is believed of trials that still run.
+
+        Args:
+            history: Of the search.
+            believed: Pending candidates that count as having shown their posterior means, shape
+                (p,); all pending ones where they are left out.
+        """
         evidence = self._evidence(history)
         expected = [self._levelled(i, evidence) for i in range(len(self._names))]
         bounds = self._bounds(history)
@@ -127,7 +133,7 @@ class Experts:
                 self._coordinates,
                 each,
                 self._with_bounds(each, evidence, bounds),
-                pending=history.pending,
+                pending=history.pending if believed is None else believed,
                 hyperparameters=factor,
             )
             for each, factor in zip(expected, factors, strict=True)

@@ -30,7 +30,7 @@ MEMORY_SD = 0.2
 """Sd of the log of the rest."""
 GROWING = frozenset({"batch_size", "concurrency"})
 """Dimensions along which nothing but the need of memory grows, everything else equal."""
-_OFFSETS = MEMORY_OFFSET_SD * np.linspace(-4, 4, 81)
+_OFFSETS: FloatArray = MEMORY_OFFSET_SD * np.linspace(-4, 4, 81, dtype=np.float64)
 _LEAST = 1e-3
 
 
@@ -96,8 +96,8 @@ class Feasibility:
         weight = weight / weight.sum()
         # A smooth function of one number: a table of it serves a million candidates.
         share = self._share[rows]
-        grid = np.linspace(-4.0, 4.0, 401)
-        margin = -(grid[None, :] + _OFFSETS[:, None]) / MEMORY_SD
+        grid = np.linspace(-4.0, 4.0, 401, dtype=np.float64)
+        margin: FloatArray = -(grid[None, :] + _OFFSETS[:, None]) / MEMORY_SD
         fits = np.asarray(ndtr(margin), dtype=np.float64)
         table = weight @ fits
         return np.maximum(np.interp(share, grid, table), _LEAST)

@@ -95,8 +95,9 @@ class History:
 
     @property
     def known(self) -> IndexArray:
-        """The candidates that were suggested or observed, ascending."""
-        seen = {index for index, _ in self._observations} | set(self._pending)
+        """The candidates that are pending or whose trials taught something, ascending."""
+        taught = (i for i, each in self._observations if each.status is not TrialStatus.FAILED)
+        seen = set(taught) | set(self._pending)
         return np.array(sorted(seen), dtype=np.intp)
 
     @property
@@ -186,15 +187,16 @@ class History:
     def rng(self, seed: int) -> np.random.Generator:
         """The random numbers of the next suggestion, fixed by the seed and the step.
 
-        The step is the number of trials that ended or are pending: after a replay it is what it
-        was.
+        After a replay they are what they were.
         """
         return np.random.default_rng([seed, self.n_steps])
 
     @property
     def n_steps(self) -> int:
-        """Trials that ended or are pending."""
-        return len(self._observations) + len(self._pending)
+        """Trials that taught something or are pending: a replay leaves out those that FAILED."""
+        return len(self._pending) + sum(
+            each.status is not TrialStatus.FAILED for _, each in self._observations
+        )
 
 
 def _is_out_of_memory(observation: Observation) -> bool:

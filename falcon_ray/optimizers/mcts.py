@@ -2,11 +2,11 @@
 
 The tree is cut before the first trial, by the resource curves of the model's key operators. Every
 suggestion walks it from the root by UCT, on what is believed after the trials so far, and takes
-from the leaf that it reaches the candidate whose trial is worth most. Of a large space only some
-candidates of every leaf are valued, and more of those in the leaf that is visited: a suggestion
-costs the leaf and not the space.
+from the leaf that it reaches the candidate whose trial is worth most. Of a large space a few
+candidates of every leaf are valued, and thousands of the leaf that is visited: what a suggestion
+costs does not grow with the space.
 
-The search never looks at what a dimension is called, and it does not know who runs the trials.
+It does not know who runs the trials, nor what makes a configuration fast.
 
 Notation: n candidates, r of them looked at.
 """
@@ -78,7 +78,13 @@ class MonteCarloTreeSearch:
         self._history = History(space, objective, usd_per_hour)
         self._seed = seed
         self._parallel = parallel
-        self._evaluation = Evaluation(self._history, prior, trial_cost=costs, seed=seed)
+        self._evaluation = Evaluation(
+            self._history,
+            prior,
+            trial_cost=costs,
+            seed=seed,
+            believes_pending=parallel is Parallel.BELIEVER,
+        )
         expected = self._value_of_all()
         cuts = None
         if tree and prior is not None and prior.operator_seconds:
@@ -173,7 +179,10 @@ class MonteCarloTreeSearch:
         for leaf in self._partition.leaves:
             first = self._ranked[id(leaf)][: share + history.n_steps]
             chosen.append(first[history.is_available(first)][:share])
-        found = np.concatenate(chosen)
+        # Some are drawn: the ranking is the prior's, and without one it is none.
+        drawn = history.rng(self._seed).integers(len(history.space), size=MAX_LOOKED_AT // 4)
+        chosen.append(drawn[history.is_available(drawn)])
+        found = np.unique(np.concatenate(chosen))
         return found if found.size else history.available[:MAX_LOOKED_AT]
 
     def _in_leaf(self, look: Look, leaf: Node) -> Look:
@@ -235,7 +244,13 @@ class MonteCarloTreeSearch:
         verdicts = self._evaluation.verdicts
         # A FAILED trial taught nothing: its neighbours are as unknown as before.
         tried = np.concatenate(
-            [verdicts.ran, verdicts.out_of_memory, verdicts.other, history.pending]
+            [
+                verdicts.ran,
+                verdicts.out_of_memory,
+                verdicts.other,
+                history.bounded_rates()[0],
+                history.pending,
+            ]
         )
         if tried.size == 0:
             at = most_central(coordinates, rows, rng)
@@ -251,6 +266,7 @@ class MonteCarloTreeSearch:
 
 
 def _checked_costs(cost: FloatArray, n: int) -> FloatArray:
+    cost = np.asarray(cost, dtype=np.float64)
     if cost.shape != (n,) or not (np.isfinite(cost) & (cost > 0)).all():
         raise InputError(
             f"trial_cost needs one positive number for each of the {n} candidates, got the shape "

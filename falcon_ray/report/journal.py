@@ -182,7 +182,7 @@ class Journal:
         """Note that the search stopped by itself.
 
         Args:
-            reason: e.g. `6 trials were allowed`.
+            reason: e.g. `all 6 trials are done`.
             recommended: The configuration that is believed to be the best; None without one.
             expected_gain: Of one more trial, relative to the best; None where nobody knows.
             probability_of_better: That anything untried is clearly better, likewise.

@@ -131,7 +131,7 @@ def _notes(record: SearchRecord, found: Recommendation | NothingFeasible) -> Ite
         beyond = (
             ""
             if chance is None
-            else f"; anything untried is more than 5 % better with probability {chance:.0%}"
+            else f"; anything untried is more than 5 % better with probability {100 * chance:.0f} %"
         )
         yield f"One more trial was expected to gain {100 * end.expected_gain:.1f} %{beyond}."
 

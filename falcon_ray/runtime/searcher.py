@@ -95,6 +95,9 @@ class FalconSearch(Searcher):
         if not isinstance(space, ConfigurationSpace):
             space = ConfigurationSpace.of(space, constraints)
         self.space = space
+        if prior is not None and not isinstance(optimizer, str):
+            raise InputError("a ready optimizer has its prior; give FalconSearch one or the other")
+        chosen = _parallel(parallel)
         prices = np.ones(len(space)) if usd_per_hour is None else usd_per_hour
         self._optimizer = (
             make_optimizer(
@@ -104,7 +107,7 @@ class FalconSearch(Searcher):
                 prices,
                 seed=seed,
                 prior=prior,
-                parallel=_parallel(parallel),
+                parallel=chosen,
             )
             if isinstance(optimizer, str)
             else optimizer

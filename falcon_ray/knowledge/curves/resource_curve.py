@@ -238,12 +238,12 @@ def good_values(log_throughput: FloatArray, *, is_ordered: bool) -> NDArray[np.b
     good = log_throughput >= best + np.log(GOOD_FRACTION)
     if is_ordered:
         at = log_throughput.argmax(axis=1)[:, None]
-        place = np.arange(log_throughput.shape[1])
-        last_gap_before = np.where(~good & (place < at), place, -1).max(axis=1, keepdims=True)
-        first_gap_after = np.where(~good & (place > at), place, place.size).min(
-            axis=1, keepdims=True
-        )
-        good = (place > last_gap_before) & (place < first_gap_after)
+        n = log_throughput.shape[1]
+        place = np.arange(n, dtype=np.intp)[None, :]
+        before = np.asarray(np.where(~good & (place < at), place, -1), dtype=np.intp)
+        after = np.asarray(np.where(~good & (place > at), place, n), dtype=np.intp)
+        last_gap, first_gap = before.max(axis=1)[:, None], after.min(axis=1)[:, None]
+        good = (place > last_gap) & (place < first_gap)
     return good | (np.ptp(log_throughput, axis=1, keepdims=True) <= PLANE_LOG_RANGE)
 
 

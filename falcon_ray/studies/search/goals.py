@@ -66,7 +66,7 @@ def fewer_than(
         opponents: Names of methods; those that did not run are left out.
         who: What they have in common, for people.
         budget: Of the runs.
-        at_least: Goal, in per cent.
+        at_least: Goal, in per cent; not judged unless all opponents ran.
     """
     ran = [name for name in opponents if name in study.summaries]
     if not ran or OURS not in study.summaries:
@@ -78,7 +78,7 @@ def fewer_than(
             name=f"{label}: fewer trials than the best {who}",
             value=100 * saved.value,
             unit="%",
-            at_least=at_least,
+            at_least=at_least if len(ran) == len(opponents) else None,
             note=f"95 % interval {100 * saved.low:.0f} to {100 * saved.high:.0f} under resampled "
             f"models; of {', '.join(ran)}: {best}, mean {study.summaries[best].mean}",
         )

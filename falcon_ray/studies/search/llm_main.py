@@ -46,16 +46,13 @@ def figures(options: SearchStudyOptions) -> list[Figure]:
         ),
         *ablations(study, _LABEL, tree=0.1),
     ]
-    own = study.summaries.get(OURS)
-    if own is not None and options.noise_sd == 0 and options.batch_size == 1:
-        found += _conditions(repriced(tasks, options.prices), options, own)
+    if OURS in study.summaries and options.noise_sd == 0 and options.batch_size == 1:
+        found += _conditions(repriced(tasks, options.prices), options)
     return [*found, *study.figures()]
 
 
-def _conditions(
-    tasks: Sequence[ReplayTask], options: SearchStudyOptions, quiet: MethodSummary
-) -> list[Figure]:
-    """Ours under noise and four at a time."""
+def _conditions(tasks: Sequence[ReplayTask], options: SearchStudyOptions) -> list[Figure]:
+    """Ours under noise and four at a time, with the same seeds."""
     n_seeds = options.n_seeds or _N_SEEDS
     chosen = methods([OURS], n_seeds=n_seeds, permute_prior=options.permute_prior)
 
@@ -70,7 +67,7 @@ def _conditions(
         )
         return summarise(runs, budget=options.budget)[0]
 
-    noisy, batched = run(1, _NOISE_SD), run(_BATCH, 0.0)
+    quiet, noisy, batched = run(1, 0.0), run(1, _NOISE_SD), run(_BATCH, 0.0)
     return [
         Figure(
             name=f"{_LABEL}: {_NOISE_SD:.0%} noise, more trials in the mean",

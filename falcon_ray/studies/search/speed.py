@@ -148,9 +148,13 @@ def _prior(objective: Objective, effect: Callable[[int], FloatArray]) -> ExpertM
 
 
 def _measured(suggestion: Suggestion, slo: Slo | None, rng: np.random.Generator) -> Observation:
-    under_slo = {"capacity_rps": 50.0, "floor_latency_ms": 50.0} if slo is not None else {}
+    rate, latency = (None, None) if slo is None else (50.0, 50.0)
     return Observation(
         configuration=suggestion.configuration,
         status=TrialStatus.MEASURED,
-        measurement=Measurement(saturation_rps=60 * float(rng.uniform(0.8, 1.2)), **under_slo),
+        measurement=Measurement(
+            saturation_rps=60 * float(rng.uniform(0.8, 1.2)),
+            capacity_rps=rate,
+            floor_latency_ms=latency,
+        ),
     )

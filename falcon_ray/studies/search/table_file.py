@@ -126,13 +126,7 @@ def parse_format(content: object) -> TableFormat:
     for name, scale in scales.items():
         if scale not in known:
             raise InputError(f"dimensions: {name} is {' or '.join(known)}, not {scale!r}")
-    status = fields.get("status")
-    values: dict[str, Any] = {"column": None, "ok": [], "infeasible": []}
-    if status is not None:
-        values = mapping(status, "status", _STATUS_KEYS)
-        for key in ("ok", "infeasible"):
-            if not isinstance(values[key], list):
-                raise InputError(f"status: {key} must be a list of values, got {values[key]!r}")
+    values = _status(fields.get("status"))
     price = fields["price"]
     if isinstance(price, bool) or not isinstance(price, str | int | float):
         raise InputError(f"price must be a number or a column, got {price!r}")
@@ -150,6 +144,24 @@ def parse_format(content: object) -> TableFormat:
         metrics=parse_metrics(fields["metrics"]),
         price=price,
     )
+
+
+def _status(status: object) -> dict[str, Any]:
+    """Column and values of a status, checked."""
+    if status is None:
+        return {"column": None, "ok": [], "infeasible": []}
+    values = mapping(status, "status", _STATUS_KEYS)
+    if not isinstance(values["column"], str):
+        raise InputError(f"status: column must be its name, got {values['column']!r}")
+    for key in ("ok", "infeasible"):
+        if not isinstance(values[key], list):
+            raise InputError(f"status: {key} must be a list of values, got {values[key]!r}")
+        for each in values[key]:
+            if not isinstance(each, str | int | float):
+                raise InputError(f"status: {key} holds values, not {each!r}")
+    if both := set(values["ok"]) & set(values["infeasible"]):
+        raise InputError(f"status: {both.pop()!r} is either ok or infeasible, not both")
+    return values
 
 
 def tasks_of(rows: pd.DataFrame, form: TableFormat) -> list[ReplayTask]:

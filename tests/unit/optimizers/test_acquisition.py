@@ -161,7 +161,9 @@ PLUS_MINUS = np.array([[1.0], [-1.0]])
 
 
 def gains(*beliefs: Belief, best: float) -> FloatArray:
-    return expected_gains(beliefs, Objective(), UNIT_PRICE, best=best, normals=PLUS_MINUS)
+    return expected_gains(
+        beliefs, Objective(), UNIT_PRICE, best=best, normals=PLUS_MINUS, widen=True
+    )
 
 
 def test_the_gain_under_a_mixture_is_that_of_every_expert_by_weight() -> None:
@@ -190,6 +192,17 @@ def test_under_a_limit_only_draws_that_keep_it_gain() -> None:
 def test_beliefs_are_widened_until_a_sample_improves() -> None:
     # 10 * 2 = 20, 10 * 2^2 = 40 and 10 * 2^4 = 160 do not exceed 200, 10 * 2^8 = 2,560 does.
     assert gains(belief(np.log(10), np.log(2)), best=200.0) == pytest.approx([(2560 - 200) / 2])
+
+
+def test_beliefs_are_not_widened_for_an_expectation() -> None:
+    found = expected_gains(
+        [belief(np.log(10), np.log(2))],
+        Objective(),
+        UNIT_PRICE,
+        best=200.0,
+        normals=PLUS_MINUS,
+    )
+    assert found.tolist() == [0.0]
 
 
 def test_beliefs_stay_as_they_are_where_any_candidate_improves() -> None:

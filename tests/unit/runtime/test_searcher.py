@@ -219,10 +219,12 @@ def test_a_trial_that_crashed_arrives_without_a_result_and_failed(ended: dict[st
 def test_a_trial_that_crashed_teaches_nothing() -> None:
     seen = list[Suggestion]()
     searcher = FalconSearch(SPACE, on_suggestion=lambda _, suggestion: seen.append(suggestion))
-    fail_trials(searcher, 1)
+    fail_trials(searcher, 2)
     suggested(searcher, "next")
-    assert "nothing is known yet" in seen[1].why
-    assert seen[1].configuration != seen[0].configuration
+    assert "nothing is known yet" in seen[2].why
+    # The infrastructure may have broken by chance once, hardly twice.
+    assert seen[1].configuration == seen[0].configuration
+    assert seen[2].configuration != seen[0].configuration
 
 
 def test_an_error_outweighs_a_result_that_came_before_it() -> None:
