@@ -97,8 +97,8 @@ class Feasibility:
         # A smooth function of one number: a table of it serves a million candidates.
         share = self._share[rows]
         grid = np.linspace(-4.0, 4.0, 401, dtype=np.float64)
-        margin: FloatArray = -(grid[None, :] + _OFFSETS[:, None]) / MEMORY_SD
-        fits = np.asarray(ndtr(margin), dtype=np.float64)
+        shifted: FloatArray = np.array([grid + each for each in _OFFSETS], dtype=np.float64)
+        fits = np.asarray(ndtr(-shifted / MEMORY_SD), dtype=np.float64)
         table = weight @ fits
         return np.maximum(np.interp(share, grid, table), _LEAST)
 
