@@ -93,14 +93,15 @@ class Feasibility:
         log_weight = log_weight + log_ndtr(-(ran + _OFFSETS[:, None]) / MEMORY_SD).sum(axis=1)
         log_weight = log_weight + log_ndtr((out + _OFFSETS[:, None]) / MEMORY_SD).sum(axis=1)
         weight = np.exp(log_weight - log_weight.max())
-        weight = weight / weight.sum()
+        weight: FloatArray = np.asarray(weight / weight.sum(), dtype=np.float64)
         # A smooth function of one number: a table of it serves a million candidates.
         share = self._share[rows]
         grid = np.linspace(-4.0, 4.0, 401, dtype=np.float64)
         shifted: FloatArray = np.array([grid + each for each in _OFFSETS], dtype=np.float64)
         fits = np.asarray(ndtr(-shifted / MEMORY_SD), dtype=np.float64)
-        table = weight @ fits
-        return np.maximum(np.interp(share, grid, table), _LEAST)
+        table: FloatArray = np.asarray(weight @ fits, dtype=np.float64)
+        found: FloatArray = np.interp(share, grid, table)
+        return np.clip(found, _LEAST, 1.0)
 
     def _is_ruled_out(self, rows: IndexArray, out_of_memory: IndexArray) -> np.ndarray:
         """Whether a candidate does more at a time of what did not fit before, shape (r,)."""
