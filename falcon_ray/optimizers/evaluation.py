@@ -25,6 +25,8 @@ MAX_GAINS = 512
 """Candidates whose expected gain is sampled, at most."""
 N_JOINT = 64
 """Candidates that are drawn jointly, at most."""
+TIE_BREAK = 1e-8
+"""Weight of the log of the price among equals, well above what rounding does to them."""
 _HOPELESS = 20.0
 _N_DRAWS = 256
 _LEAST = 1e-300
@@ -171,7 +173,8 @@ class Evaluation:
 
         Before the first success the score that is expected; then the expected gain over the
         incumbent. Gains are sampled for the candidates that may have one; the others come after
-        all of those. With costs of trials, per cost.
+        all of those. With costs of trials, per cost. Of equals the cheaper one comes first: a
+        second replica, say, that is expected to double rate and price alike.
         """
         worth = look.log_value
         if incumbent.score > 0:
@@ -179,6 +182,7 @@ class Evaluation:
             gains = np.maximum(self._gains(look.at(hopeful), incumbent, widen=True), _LEAST)
             worth = look.log_value - look.log_value.max() + np.log(gains.max()) - _HOPELESS
             worth[hopeful] = np.maximum(np.log(gains), worth[hopeful])
+        worth = worth - TIE_BREAK * np.log(self._history.usd_per_hour[look.rows])
         if self._trial_cost is None:
             return worth
         return worth - np.log(self._trial_cost[look.rows])

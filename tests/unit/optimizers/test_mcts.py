@@ -329,3 +329,13 @@ def test_without_a_prior_it_needs_far_fewer_trials_than_random_search(
     ]
     assert np.mean(ours) <= at_most
     assert np.mean(ours) < 0.5 * np.mean(random)
+
+
+def test_of_equally_good_candidates_the_cheapest_is_tried_first() -> None:
+    space = ConfigurationSpace.of({"replicas": [1, 2, 4]})
+    replicas = np.array([1.0, 2.0, 4.0])
+    # Rates and prices double together: what a dollar buys differs by rounding at most.
+    prior = of_logs(np.log(7.0 * replicas))
+    for factor in (0.1, 0.3, 0.7):
+        optimizer = MonteCarloTreeSearch(space, WITHOUT_SLO, factor * replicas, seed=0, prior=prior)
+        assert suggest(optimizer)["replicas"] == 1
