@@ -14,6 +14,8 @@ from falcon_ray.studies.search.comparison import regret_columns
 
 BAND = (0.1, 0.9)
 """Between these quantiles over tasks lies the band."""
+_N_COLOURS = 10
+_LINE_STYLES = ("solid", "dashed", "dotted")
 
 
 def draw_regrets(runs: pd.DataFrame, *, budget: int, title: str, path: Path) -> str:
@@ -38,10 +40,12 @@ def draw_regrets(runs: pd.DataFrame, *, budget: int, title: str, path: Path) -> 
     figure = figures.Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
     trials = np.arange(1, budget + 1)
-    for name in runs["method"].unique():
+    for i, name in enumerate(runs["method"].unique()):
         own = by_task.loc[name]
         low, high = (own.quantile(level) for level in BAND)
-        (line,) = axes.plot(trials, own.mean(), label=name)
+        # There are ten colours, so every further ten methods have a dash of their own.
+        style = _LINE_STYLES[i // _N_COLOURS % len(_LINE_STYLES)]
+        (line,) = axes.plot(trials, own.mean(), label=name, linestyle=style)
         axes.fill_between(trials, low, high, color=line.get_color(), alpha=0.08, linewidth=0)
     axes.set(
         title=f"{title}: {runs['task'].nunique()} tasks, bands hold 80 % of them",
