@@ -66,7 +66,9 @@ def test_a_trial_that_crashed_teaches_nothing_and_the_others_go_on(tmp_path: Pat
     _fit(crash_once, searcher, tmp_path, num_samples=3)
     statuses = [each.status for each in searcher.observations]
     assert statuses == [TrialStatus.FAILED, TrialStatus.MEASURED, TrialStatus.MEASURED]
-    assert len({each.configuration for each in searcher.observations}) == 3
+    crashed, *measured = [each.configuration for each in searcher.observations]
+    assert len(set(measured)) == 2
+    assert crashed in measured  # what the infrastructure broke once is tried once more
 
 
 def test_a_space_without_untried_configurations_ends_the_run(tmp_path: Path) -> None:
