@@ -38,12 +38,14 @@ class Method:
             other tasks happen once here, not in every search.
         n_seeds: Runs on each task; 1 where nothing is drawn.
         package: What must be installed, or empty.
+        learns: Whether it is given the tasks of other families; else it gets none.
     """
 
     name: str
     prepare: Callable[[ReplayTask, Sequence[ReplayTask]], Maker]
     n_seeds: int = 1
     package: str = ""
+    learns: bool = True
 
 
 def compare(
@@ -86,7 +88,12 @@ def compare(
     _check_names("task", [each.name for each in tasks])
     known = tasks if sources is None else sources
     pieces = (
-        (method, task, [each for each in known if each.family != task.family])
+        (
+            method,
+            task,
+            # They travel to another process with every search, hundreds of tasks at worst.
+            [each for each in known if method.learns and each.family != task.family],
+        )
         for task in tasks
         for method in methods
     )

@@ -72,6 +72,7 @@ def methods(
             prepare=each.prepare,
             n_seeds=1 if each.name == POPULARITY else n_seeds,
             package=each.package,
+            learns=each.learns,
         )
         for each in chosen
     ]
@@ -114,9 +115,14 @@ def _ours(*, permute_prior: bool, experts: Sequence[str]) -> list[Method]:
 
 def _others() -> list[Method]:
     return [
-        Method(name="random", prepare=partial(_registered, "random", _no_prior), n_seeds=N_SEEDS),
+        Method(
+            name="random",
+            prepare=partial(_registered, "random", _no_prior),
+            n_seeds=N_SEEDS,
+            learns=False,
+        ),
         Method(name=POPULARITY, prepare=_popularity),
-        Method(name="gp_ei", prepare=_gp_ei, n_seeds=N_GP_SEEDS),
+        Method(name="gp_ei", prepare=_gp_ei, n_seeds=N_GP_SEEDS, learns=False),
         Method(name="transfer_gp", prepare=_transfer_gp, n_seeds=N_GP_SEEDS),
         Method(name="rgpe", prepare=_rgpe, n_seeds=N_GP_SEEDS),
         Method(
@@ -124,20 +130,27 @@ def _others() -> list[Method]:
             prepare=partial(_optuna, "TPESampler"),
             n_seeds=N_SEEDS,
             package="optuna",
+            learns=False,
         ),
         Method(
             name="optuna_gp",
             prepare=partial(_optuna, "GPSampler"),
             n_seeds=N_GP_SEEDS,
             package="optuna",
+            learns=False,
         ),
-        Method(name="smac", prepare=_smac, n_seeds=N_SLOW_SEEDS, package="smac"),
-        Method(name="ax", prepare=_ax, n_seeds=N_SLOW_SEEDS, package="ax"),
+        Method(name="smac", prepare=_smac, n_seeds=N_SLOW_SEEDS, package="smac", learns=False),
+        Method(name="ax", prepare=_ax, n_seeds=N_SLOW_SEEDS, package="ax", learns=False),
     ]
 
 
 def _own(name: str, optimizer: str, prior: _Prior, *, n_seeds: int = 1) -> Method:
-    return Method(name=name, prepare=partial(_registered, optimizer, prior), n_seeds=n_seeds)
+    return Method(
+        name=name,
+        prepare=partial(_registered, optimizer, prior),
+        n_seeds=n_seeds,
+        learns=False,
+    )
 
 
 def _given_prior(task: ReplayTask, seed: int) -> ExpertMixture | None:
