@@ -22,9 +22,16 @@ from falcon_ray.knowledge.mixture import ExpectedMetric, Expert, ExpertMixture
 from falcon_ray.knowledge.operator_times import operator_seconds
 from falcon_ray.knowledge.operators.operator import Decomposition
 from falcon_ray.knowledge.roofline import log_roofline_s
-from falcon_ray.knowledge.serving import BatchTimes, capacity_rps, floor_latency_ms, saturation_rps
+from falcon_ray.knowledge.serving import (
+    BatchTimes,
+    capacity_rps,
+    floor_latency_ms,
+    latency_at_rate_ms,
+    saturation_rps,
+)
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import Slo
+from falcon_ray.space.workload import Scenario, Workload
 
 QUEUEING_SD = 0.2
 """Assumed further sd of the log of what an SLO hangs on: a service time holds no queues."""
@@ -36,8 +43,21 @@ LARGEST_OFFSET_SHARE = 0.64
 ROOFLINE_OFFSET_SD = 0.45
 ROOFLINE_RESIDUAL_SD = 0.3
 """Uncalibrated rooflines are 20-70 % off, and not equally on every device and at every batch."""
+SATURATION = Workload()
 _LARGEST_LOG_SHARE = 10.0
 """Of memory, either way: beyond it nothing changes, and a limit may be infinite."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a deployment is held to."""
+
+    slo: Slo | None
+    workload: Workload
+
+    @property
+    def is_single_stream(self) -> bool:
+        return self.workload.scenario is Scenario.SINGLE_STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +105,7 @@ def expected_metrics(
     *,
     host: Host,
     slo: Slo | None = None,
+    workload: Workload = SATURATION,
 ) -> Prior:
     """The prior of every candidate of a space.
 
@@ -94,6 +115,8 @@ def expected_metrics(
         latencies: What predicts the times of its batches.
         host: For candidates without `gpu_type`.
         slo: With one, `capacity_rps` and `floor_latency_ms` are expected as well.
+        workload: Of a single stream, `single_stream_rps` is; the floor of a server at an offered
+            rate is its latency at that rate.
 
     Raises:
         UnknownDeviceError: Nothing is known about any device that a candidate would run on.
@@ -101,10 +124,11 @@ def expected_metrics(
     """
     places = _Places(space, cpu=host.device)
     found = places.times(decomposition, latencies, host)
-    spread = places.spread(found.sd, slo)
+    asked = _Asked(slo, workload)
+    spread = places.spread(found.sd, asked)
     metrics = {
         name: Expectation(mean, spread[name])
-        for name, mean in places.log_metrics(found.log_seconds, slo).items()
+        for name, mean in places.log_metrics(found.log_seconds, asked).items()
     }
     memory, allowed = places.memory(found)
     return Prior(
@@ -122,6 +146,7 @@ def expert_mixture(
     *,
     host: Host,
     slo: Slo | None = None,
+    workload: Workload = SATURATION,
     note: Callable[[str], None] = lambda _: None,
 ) -> ExpertMixture:
     """The same of every candidate, as experts that a search weighs by its trials.
@@ -138,6 +163,7 @@ def expert_mixture(
         host: For candidates without `gpu_type`.
         slo: With one, `capacity_rps` and `floor_latency_ms` are expected beside
             `saturation_rps`.
+        workload: As in `expected_metrics`.
         note: Told where the knowledge is thin, one line each.
 
     Raises:
@@ -148,6 +174,7 @@ def expert_mixture(
     found = places.times(decomposition, latencies, host)
     for line in (*places.notes, *found.warnings):
         note(line)
+    asked = _Asked(slo, workload)
     sd = found.sd[places.group, places.batch]
     offset_sd = _offset_sd(found, least_sd=float(sd.min()))
     residual_sd = _without(found.sd, offset_sd)
@@ -157,13 +184,13 @@ def expert_mixture(
         Expert(
             name="composition",
             weight=float(np.median(sd)) ** -2,
-            metrics=places.expected(found.log_seconds, offset_sd, residual_sd, slo),
+            metrics=places.expected(found.log_seconds, offset_sd, residual_sd, asked),
         ),
         Expert(
             name="roofline",
             weight=float(np.median(ideal_sd)) ** -2,
             metrics=places.expected(
-                _ideal_log_seconds(found), ROOFLINE_OFFSET_SD, ideal_residual_sd, slo
+                _ideal_log_seconds(found), ROOFLINE_OFFSET_SD, ideal_residual_sd, asked
             ),
         ),
     )
@@ -205,7 +232,7 @@ class _Places:
             self._cells, self._batch_sizes, decomposition, latencies, ram_bytes=host.ram_bytes
         )
 
-    def log_metrics(self, log_seconds: FloatArray, slo: Slo | None) -> dict[str, FloatArray]:
+    def log_metrics(self, log_seconds: FloatArray, asked: _Asked) -> dict[str, FloatArray]:
         """Logs of metrics by name, shapes (n,), from those of the seconds of batches, (c, b)."""
         times = BatchTimes(self._batch_sizes, np.exp(log_seconds))
         group, batch, replicas = self.group, self.batch, self.replicas
@@ -214,35 +241,51 @@ class _Places:
             "service_time_ms": log_seconds[group, batch] + np.log(1e3),
             "saturation_rps": np.log(rate),
         }
+        slo, offered_rps = asked.slo, asked.workload.offered_rps
+        if slo is None and not asked.is_single_stream:
+            return metrics
+        wait_ms = self._columns.numbers("batch_wait_ms", default=0.0)
+        floor = floor_latency_ms(times, group=group, batch=batch, batch_wait_ms=wait_ms)
+        if asked.is_single_stream:
+            metrics["single_stream_rps"] = np.log(1e3 / floor)
         if slo is not None:
             capacity = capacity_rps(times, slo, group=group, batch=batch, replicas=replicas)
-            wait_ms = self._columns.numbers("batch_wait_ms", default=0.0)
-            floor = floor_latency_ms(times, group=group, batch=batch, batch_wait_ms=wait_ms)
+            if offered_rps is not None:
+                loaded = latency_at_rate_ms(
+                    times, offered_rps, group=group, batch=batch, replicas=replicas
+                )
+                floor = np.maximum(floor, loaded)
             metrics |= {"capacity_rps": np.log(capacity), "floor_latency_ms": np.log(floor)}
         return metrics
 
     def spread(
-        self, sd: FloatArray, slo: Slo | None, *, queueing_sd: float = QUEUEING_SD
+        self, sd: FloatArray, asked: _Asked, *, queueing_sd: float = QUEUEING_SD
     ) -> dict[str, FloatArray]:
         """The sd of those logs by name, shapes (n,), from the sd of the times, (c, b)."""
         own = sd[self.group, self.batch]
         metrics = {"service_time_ms": own, "saturation_rps": own}
-        if slo is not None:
-            metrics["capacity_rps"] = np.hypot(own, queueing_sd)
-            # The floor is the latency of a lone request.
-            metrics["floor_latency_ms"] = np.hypot(sd[self.group, 0], queueing_sd)
+        # The floor is the latency of a lone request, but at a given rate that of full batches.
+        lone = np.hypot(sd[self.group, 0], queueing_sd)
+        if asked.is_single_stream:
+            metrics["single_stream_rps"] = lone
+        if asked.slo is not None:
+            loaded = np.hypot(own, queueing_sd)
+            metrics["capacity_rps"] = loaded
+            metrics["floor_latency_ms"] = (
+                lone if asked.workload.offered_rps is None else np.maximum(lone, loaded)
+            )
         return metrics
 
     def expected(
-        self, log_seconds: FloatArray, offset_sd: float, residual_sd: FloatArray, slo: Slo | None
+        self, log_seconds: FloatArray, offset_sd: float, residual_sd: FloatArray, asked: _Asked
     ) -> dict[str, ExpectedMetric]:
         """What an expert on times expects of rates and floors.
 
         What queues add is half common to all candidates: the path to a replica is the same.
         """
         half_queueing_sd = QUEUEING_SD / np.sqrt(2)
-        spread = self.spread(residual_sd, slo, queueing_sd=half_queueing_sd)
-        means = self.log_metrics(log_seconds, slo)
+        spread = self.spread(residual_sd, asked, queueing_sd=half_queueing_sd)
+        means = self.log_metrics(log_seconds, asked)
         del means["service_time_ms"]  # no objective models it
         return {
             name: ExpectedMetric(

@@ -16,6 +16,8 @@ _SAFE_LOAD = 0.9
 """Assumed share of a replica's saturation at which random arrivals still meet the percentile."""
 _CYCLES_WAITED = 2.0
 """A request that arrives just too late for a batch waits for it, and then for its own."""
+_OVERLOADED_S = 10.0
+"""For so long a rate is offered before its latency is looked at; a queue grows all that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +93,40 @@ def capacity_rps(
     best = np.maximum.accumulate(np.where(fits, rate, 0.0), axis=1)
     best = np.maximum(best, rate[:, :1])
     return replicas * best[group, batch]
+
+
+def latency_at_rate_ms(
+    times: BatchTimes,
+    rate_rps: float,
+    *,
+    group: IndexArray,
+    batch: IndexArray,
+    replicas: FloatArray,
+) -> FloatArray:
+    """Latency that nearly all requests stay within when a rate is offered.
+
+    Two batches' time, as in `capacity_rps`, of the smallest batch that keeps up with the rate.
+    Where none does, the queue grows: of what arrives in a while, the last waits for the share
+    that was not served meanwhile.
+
+    Args:
+        times: Of one replica.
+        rate_rps: Offered to all replicas together.
+        group: Shape (n,).
+        batch: Largest batch that a replica forms, as a column of `times`, shape (n,).
+        replicas: Shape (n,).
+    """
+    served = _SAFE_LOAD * times.batch_sizes[None, :] / times.seconds
+    latency_s = np.empty(group.size)
+    for count in np.unique(replicas):
+        here = np.flatnonzero(replicas == count)
+        share_rps = rate_rps / count
+        # The smallest batch that keeps up, else the largest that is allowed.
+        enough = np.argmax(served >= share_rps, axis=1)
+        keeps_up = (served >= share_rps).any(axis=1)
+        column = np.where(keeps_up[group[here]], enough[group[here]], times.batch_sizes.size)
+        column = np.minimum(column, batch[here])
+        left = 1.0 - served[group[here], column] / share_rps
+        waited_s = _OVERLOADED_S * np.maximum(left, 0.0)
+        latency_s[here] = _CYCLES_WAITED * times.seconds[group[here], column] + waited_s
+    return 1e3 * latency_s

@@ -5,16 +5,23 @@ score. The price is an input, never learnt. It does not know how metrics are mea
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from falcon_ray.errors import InputError
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.space.observation import Measurement
+from falcon_ray.space.workload import Scenario, Workload
 
 SECONDS_PER_HOUR = 3600.0
+
+_RATE_METRICS = {
+    Scenario.OFFLINE: "saturation_rps",
+    Scenario.SERVER: "capacity_rps",
+    Scenario.SINGLE_STREAM: "single_stream_rps",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,11 @@ def optional_slo(latency_budget_ms: float | None, latency_percentile: float) -> 
     if latency_budget_ms is None:
         return None
     return Slo(latency_budget_ms=latency_budget_ms, latency_percentile=latency_percentile)
+
+
+def default_scenario(slo: Slo | None) -> Scenario:
+    """What is measured where nobody said: saturation, or with a limit the rate that keeps it."""
+    return Scenario.OFFLINE if slo is None else Scenario.SERVER
 
 
 class SearchObjective(Protocol):
@@ -90,32 +102,65 @@ class SearchObjective(Protocol):
 class Objective:
     """Requests that one dollar buys, at the highest rate that is allowed.
 
-    Without an SLO the rate is the saturation throughput. With one it is the highest offered
-    rate at which the SLO was certified, and a configuration where no rate was is infeasible.
+    Offline the rate is the saturation throughput, and of a single stream that of one request
+    after the other. For a server it is the highest offered rate at which the SLO was certified,
+    and a configuration where no rate was is infeasible. Where the rate is given, all that serve
+    it within the SLO are worth the same, and the cheapest of them buys most.
+
+    Attributes:
+        slo: The latency limit; always there for a server, never offline.
+        scenario: How requests arrive; by default offline without an SLO and a server with one.
+        offered_rps: The one rate that a server has to keep the SLO at; None for the highest.
+
+    Raises:
+        InputError: The parts contradict each other.
     """
 
     slo: Slo | None = None
+    scenario: Scenario = None  # pyright: ignore[reportAssignmentType] - the SLO decides below
+    offered_rps: float | None = None
+
+    def __post_init__(self) -> None:
+        scenario = self.scenario or default_scenario(self.slo)
+        object.__setattr__(self, "scenario", scenario)
+        if scenario is Scenario.SERVER and self.slo is None:
+            raise InputError(
+                "the server scenario needs a latency limit; give latency_budget_ms, or ask for "
+                f"{Scenario.OFFLINE.value}"
+            )
+        if scenario is Scenario.OFFLINE and self.slo is not None:
+            raise InputError(
+                "latency_budget_ms limits nothing in the offline scenario; leave it out, or ask "
+                f"for {Scenario.SERVER.value} or {Scenario.SINGLE_STREAM.value}"
+            )
+        Workload(scenario=scenario, offered_rps=self.offered_rps)
 
     @property
     def rate_metric(self) -> str:
         """Name of the metric that the score pays for."""
-        return "saturation_rps" if self.slo is None else "capacity_rps"
+        return _RATE_METRICS[self.scenario]
 
     @property
     def modelled_metrics(self) -> tuple[str, ...]:
         """The positive metrics that an optimizer has to predict, as `Measurement` names them."""
-        if self.slo is None:
-            return (self.rate_metric,)
-        return (self.rate_metric, "floor_latency_ms")
+        rates = (self.rate_metric,) if self.offered_rps is None else ()
+        return rates if self.slo is None else (*rates, "floor_latency_ms")
 
     @property
     def limits(self) -> Mapping[str, float]:
-        """See `SearchObjective.limits`."""
+        """See `SearchObjective.limits`.
+
+        The floor is the latency at the lightest load, which of a given rate is that rate.
+        """
         return {} if self.slo is None else {"floor_latency_ms": self.slo.latency_budget_ms}
 
     def value(self, metrics: Mapping[str, FloatArray], usd_per_hour: FloatArray) -> FloatArray:
         """Requests per dollar, whether the SLO is met or not."""
-        return metrics[self.rate_metric] * SECONDS_PER_HOUR / usd_per_hour
+        if self.offered_rps is None:
+            rate = metrics[self.rate_metric]
+        else:
+            rate = np.full_like(metrics["floor_latency_ms"], self.offered_rps)
+        return rate * SECONDS_PER_HOUR / usd_per_hour
 
     def uninformed_means(self, usd_per_hour: FloatArray) -> Mapping[str, FloatArray]:
         """Every candidate is expected to buy equally many requests per dollar.
@@ -123,8 +168,11 @@ class Objective:
         Rates are then in proportion to prices. Expecting equal rates instead would draw a search
         to the cheapest candidates, which in large spaces are those that do not run.
         """
-        means = {name: np.zeros(len(usd_per_hour)) for name in self.modelled_metrics}
-        return means | {self.rate_metric: np.log(usd_per_hour)}
+        rate = self.rate_metric
+        return {
+            name: np.log(usd_per_hour) if name == rate else np.zeros(len(usd_per_hour))
+            for name in self.modelled_metrics
+        }
 
     def score(self, metrics: Mapping[str, FloatArray], usd_per_hour: FloatArray) -> FloatArray:
         """Requests per dollar, zero where the SLO is not met.
@@ -145,9 +193,45 @@ class Objective:
     def score_measurement(self, measurement: Measurement, *, usd_per_hour: float) -> float | None:
         """Requests per dollar of one measurement, or None where the SLO was not certified."""
         rate = measurement.metric(self.rate_metric)
-        if rate is None or rate <= 0:
+        if rate is None or rate <= 0 or not self._kept_alone(measurement):
             return None
-        return rate * SECONDS_PER_HOUR / usd_per_hour
+        return (self.offered_rps or rate) * SECONDS_PER_HOUR / usd_per_hour
+
+    def _kept_alone(self, measurement: Measurement) -> bool:
+        """Whether lone requests kept the limit, where it is on them; a server's rate says it."""
+        if self.slo is None or self.scenario is not Scenario.SINGLE_STREAM:
+            return True
+        floor_ms = measurement.floor_latency_ms
+        return (
+            measurement.slo_verdict in {None, "met"}
+            and floor_ms is not None
+            and floor_ms <= self.slo.latency_budget_ms
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The objective as plain JSON values."""
+        return {
+            "slo": None if self.slo is None else asdict(self.slo),
+            "scenario": self.scenario.value,
+            "offered_rps": self.offered_rps,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Objective":
+        """Read what `to_json` wrote, also before objectives had scenarios.
+
+        Raises:
+            InputError: A value does not fit.
+            KeyError: The SLO is missing.
+            ValueError: The scenario is unknown.
+        """
+        slo = None if record["slo"] is None else Slo(**record["slo"])
+        scenario = record.get("scenario")
+        return cls(
+            slo,
+            default_scenario(slo) if scenario is None else Scenario(scenario),
+            record.get("offered_rps"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

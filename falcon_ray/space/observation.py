@@ -36,6 +36,13 @@ class Measurement:
             does not report it or no batch was full.
         model_rps: What the model delivers behind its batching queue without Serve's path,
             all replicas together; None when the target does not report it.
+        model_rps_ci_low: Lower end of its 95 % confidence interval, None where unknown.
+        model_rps_ci_high: Upper end, likewise.
+        single_stream_rps: Requests per second with one in flight; None where not measured.
+        single_latency_ms: Median latency of a lone request; None where not measured.
+        slo_verdict: `met` where a rate was certified, `violated` where the lightest load was shown
+            to break the limit, `undecided` where neither was shown; None without an SLO.
+        n_load_points: Rates that were offered under the SLO.
         capacity_rps: Highest offered rate certified under the SLO; None without an SLO or
             where no rate was certified.
         floor_latency_ms: The SLO's percentile at the lightest load that was offered; None
@@ -49,12 +56,21 @@ class Measurement:
         n_requests: Requests behind the percentiles.
         error_rate: Share of requests that failed at saturation, after warm-up.
         memory_gib: Largest resident memory of one replica.
+        gpu_memory_gib: Largest GPU memory of one replica; None without a GPU that can be watched.
+        gpu_utilization_pct: Mean share of time in which a kernel ran, over the watched GPUs;
+            likewise.
+        gpu_power_w: Mean power of the watched GPUs together; likewise.
         output_error: Largest relative difference of the output from float32 on the example
             input; 0 for float32, None where the target does not report it.
         load_path: Where the load entered: `handle`, `http` or `replica`.
         warm: Whether throughput was level when the measurement began; else its time was up.
         precise: Whether the interval is as narrow as was asked; else its time was up.
         path_limited: Whether Serve's path rather than the model set `saturation_rps`.
+        n_drivers: Processes that sent the load.
+        driver_lag_ms: Mean time by which they were late to act, at saturation.
+        driver_cpu_share: Of one core, used by the busiest of them at saturation.
+        cut_short: Why less was measured than was asked, e.g. because the incumbent was out of
+            reach; empty where all was measured.
         enforcement: How each limit was enforced, e.g. {"cpu": "threads"}.
         environment: Device, versions and the like, for people.
         extra: Metrics that the target declares beside these.
@@ -65,6 +81,12 @@ class Measurement:
     saturation_rps_ci_high: float | None = None
     service_time_ms: float | None = None
     model_rps: float | None = None
+    model_rps_ci_low: float | None = None
+    model_rps_ci_high: float | None = None
+    single_stream_rps: float | None = None
+    single_latency_ms: float | None = None
+    slo_verdict: str | None = None
+    n_load_points: int = 0
     capacity_rps: float | None = None
     floor_latency_ms: float | None = None
     latency_p50_ms: float | None = None
@@ -75,11 +97,18 @@ class Measurement:
     n_requests: int = 0
     error_rate: float = 0.0
     memory_gib: float | None = None
+    gpu_memory_gib: float | None = None
+    gpu_utilization_pct: float | None = None
+    gpu_power_w: float | None = None
     output_error: float | None = None
     load_path: str = "handle"
     warm: bool = True
     precise: bool = True
     path_limited: bool = False
+    n_drivers: int = 1
+    driver_lag_ms: float | None = None
+    driver_cpu_share: float | None = None
+    cut_short: str = ""
     enforcement: Mapping[str, str] = field(default_factory=dict[str, str])
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     extra: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -112,7 +141,10 @@ _METRIC_NAMES = tuple(
     each.name
     for each in fields(Measurement)
     if each.name
-    not in {"load_path", "warm", "precise", "path_limited", "enforcement", "environment", "extra"}
+    not in {
+        *("load_path", "warm", "precise", "path_limited", "slo_verdict", "cut_short"),
+        *("enforcement", "environment", "extra"),
+    }
 )
 
 

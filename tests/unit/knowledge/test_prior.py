@@ -10,6 +10,7 @@ from falcon_ray.knowledge.prior import (
     QUEUEING_SD,
     ROOFLINE_OFFSET_SD,
     ROOFLINE_RESIDUAL_SD,
+    SATURATION,
     Host,
     Prior,
     expected_metrics,
@@ -19,6 +20,7 @@ from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import ConfigurationSpace
 from falcon_ray.space.objective import Slo
+from falcon_ray.space.workload import Scenario, Workload
 from tests.unit.knowledge.known import (
     CPU,
     LAUNCH_S,
@@ -39,10 +41,11 @@ def prior(
     *,
     host: Host = ON_CPU,
     slo: Slo | None = None,
+    workload: Workload = SATURATION,
     knowledge: Profile = KNOWN,
 ) -> Prior:
     latencies = Latencies(knowledge, Catalogue.packaged())
-    return expected_metrics(space, one_layer(), latencies, host=host, slo=slo)
+    return expected_metrics(space, one_layer(), latencies, host=host, slo=slo, workload=workload)
 
 
 def test_every_candidate_gets_the_rate_that_its_batch_and_replicas_give() -> None:
@@ -80,6 +83,33 @@ def test_under_an_slo_floor_and_capacity_are_expected_with_wider_errors() -> Non
         waits = candidate.count("batch_size", 0) > 1
         assert floor == pytest.approx(alone + waits * candidate.number("batch_wait_ms", 0))
     assert found.metrics["capacity_rps"].sd == pytest.approx(np.hypot(RESIDUAL_SD, QUEUEING_SD))
+
+
+def test_a_single_stream_is_as_fast_as_lone_requests_follow_each_other() -> None:
+    space = ConfigurationSpace.of(
+        {"cpu_cores": [1], "batch_size": [1, 4], "batch_wait_ms": [0, 5], "replicas": [1, 2]}
+    )
+    alone = Workload(scenario=Scenario.SINGLE_STREAM)
+    found = prior(space, workload=alone)
+    assert "floor_latency_ms" not in found.metrics
+    floors = prior(space, slo=Slo(latency_budget_ms=1000)).metrics["floor_latency_ms"]
+    rates = found.metrics["single_stream_rps"]
+    # 1000 ms over the latency in ms, whatever the number of replicas.
+    assert np.exp(rates.mean) == pytest.approx(1000 / np.exp(floors.mean))
+    assert rates.sd == pytest.approx(floors.sd)
+
+
+def test_the_floor_at_an_offered_rate_tells_who_keeps_up() -> None:
+    space = ConfigurationSpace.of({"cpu_cores": [1], "batch_size": [1], "replicas": [1, 4]})
+    saturated = 1 / one_layer_s(1)
+    slo = Slo(latency_budget_ms=1000)
+    offered = Workload(scenario=Scenario.SERVER, offered_rps=2 * saturated)
+    floors = np.exp(prior(space, slo=slo, workload=offered).metrics["floor_latency_ms"].mean)
+    # One replica serves at 0.9 of its saturation, less than half of what comes; in ten seconds
+    # more than half of it is left. Four get half of their saturation each.
+    by_replicas = {each["replicas"]: floors[i] for i, each in enumerate(space.candidates)}
+    assert by_replicas[1] == pytest.approx(2e3 * one_layer_s(1) + 1e4 * (1 - 0.45))
+    assert by_replicas[4] == pytest.approx(2e3 * one_layer_s(1))
 
 
 def test_gpus_are_told_apart_by_their_facts() -> None:
@@ -257,3 +287,16 @@ def test_a_device_that_nobody_knows_has_no_experts() -> None:
     space = ConfigurationSpace.of({"cpu_cores": [1]})
     with pytest.raises(UnknownDeviceError, match="falcon-ray profile"):
         mixture(space, knowledge=Profile.empty())
+
+
+def test_experts_of_a_single_stream_expect_its_rate() -> None:
+    space = ConfigurationSpace.of({"cpu_cores": [1], "batch_size": [1, 4]})
+    mixture = expert_mixture(
+        space,
+        one_layer(),
+        Latencies(KNOWN, Catalogue.packaged()),
+        host=ON_CPU,
+        workload=Workload(scenario=Scenario.SINGLE_STREAM),
+    )
+    for expert in mixture.experts:
+        assert expert.metrics.keys() == {"saturation_rps", "single_stream_rps"}

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from falcon_ray.knowledge.serving import BatchTimes, capacity_rps, floor_latency_ms, saturation_rps
+from falcon_ray.knowledge.serving import (
+    BatchTimes,
+    capacity_rps,
+    floor_latency_ms,
+    latency_at_rate_ms,
+    saturation_rps,
+)
 from falcon_ray.space.objective import Slo
 
 # One group; a batch of 1, 2, 4 takes 10, 12, 16 ms.
@@ -33,3 +39,24 @@ def test_capacity_is_that_of_the_largest_batch_of_which_two_fit_the_budget() -> 
 def test_a_budget_that_nothing_meets_leaves_a_positive_rate() -> None:
     rates = capacity_rps(TIMES, Slo(latency_budget_ms=1), group=GROUP, batch=BATCH, replicas=ONE)
     assert rates == pytest.approx([90, 90, 90])
+
+
+@pytest.mark.parametrize(
+    ("rate_rps", "replicas", "latencies_ms"),
+    [
+        # One request at a time keeps up with 0.9 / 10 ms = 90 a second: two of its batches.
+        (80.0, 1.0, [20, 20, 20]),
+        # 120/s need batches of 2 (0.9 * 2 / 12 ms = 150/s). One at a time serves 90 of 120, and
+        # what arrives in 10 s then waits for 10 s * (1 - 90 / 120) = 2,500 ms.
+        (120.0, 1.0, [2520, 24, 24]),
+        # Two replicas get 120/s each.
+        (240.0, 2.0, [2520, 24, 24]),
+    ],
+)
+def test_latency_at_a_rate_is_that_of_the_smallest_batch_that_keeps_up(
+    rate_rps: float, replicas: float, latencies_ms: list[float]
+) -> None:
+    found = latency_at_rate_ms(
+        TIMES, rate_rps, group=GROUP, batch=BATCH, replicas=np.full(3, replicas)
+    )
+    assert found == pytest.approx(latencies_ms)

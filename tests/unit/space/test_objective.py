@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from falcon_ray.errors import InputError
 from falcon_ray.space.objective import GenerationObjective, Objective, Slo
 from falcon_ray.space.observation import Measurement
+from falcon_ray.space.workload import Scenario
 
 
 def measurement(*, saturation_rps: float, capacity_rps: float | None) -> Measurement:
@@ -159,3 +161,117 @@ def test_generation_objectives_that_cannot_be_are_refused(
         GenerationObjective(
             output_tokens=output_tokens, ttft_budget_ms=ttft_ms, tpot_budget_ms=tpot_ms
         )
+
+
+SLO = Slo(latency_budget_ms=50)
+
+
+def lone(
+    rate_rps: float, floor_latency_ms: float | None = None, slo_verdict: str | None = None
+) -> Measurement:
+    """What a single stream shows."""
+    return Measurement(
+        saturation_rps=500.0,
+        single_stream_rps=rate_rps,
+        floor_latency_ms=floor_latency_ms,
+        slo_verdict=slo_verdict,
+    )
+
+
+def test_an_slo_makes_a_server_unless_something_else_is_asked_for() -> None:
+    assert Objective().scenario is Scenario.OFFLINE
+    assert Objective(SLO).scenario is Scenario.SERVER
+    assert Objective(SLO, Scenario.SINGLE_STREAM).scenario is Scenario.SINGLE_STREAM
+
+
+@pytest.mark.parametrize(
+    ("slo", "scenario", "offered_rps", "message"),
+    [
+        (None, Scenario.SERVER, None, "needs a latency limit; give latency_budget_ms, or ask for"),
+        (SLO, Scenario.OFFLINE, None, "limits nothing in the offline scenario; leave it out, or"),
+        (None, Scenario.OFFLINE, 10.0, "leave out offered_rps, or give a latency budget"),
+        (SLO, Scenario.SINGLE_STREAM, 10.0, "not in single_stream; leave out offered_rps"),
+        (SLO, Scenario.SERVER, -1.0, "offered_rps must be positive and finite, got -1.0"),
+    ],
+)
+def test_parts_that_contradict_each_other_say_what_to_change(
+    slo: Slo | None, scenario: Scenario, offered_rps: float | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Objective(slo, scenario, offered_rps)
+
+
+def test_a_single_stream_is_worth_the_rate_of_lone_requests() -> None:
+    objective = Objective(scenario=Scenario.SINGLE_STREAM)
+    assert objective.modelled_metrics == ("single_stream_rps",)
+    assert objective.limits == {}
+    # 20 requests/s * 3600 s/h / 0.5 USD/h, although 500/s would be served at once.
+    assert objective.score_measurement(lone(20.0), usd_per_hour=0.5) == pytest.approx(144_000)
+    metrics = {"single_stream_rps": np.array([20.0])}
+    assert objective.score(metrics, np.array([0.5])).tolist() == pytest.approx([144_000])
+
+
+@pytest.mark.parametrize(
+    ("floor_latency_ms", "slo_verdict", "kept"),
+    [
+        (49.0, "met", True),
+        (49.0, None, True),  # somebody's own trainable says no verdict
+        (51.0, None, False),
+        (49.0, "undecided", False),
+        (51.0, "violated", False),
+        (None, "met", False),
+    ],
+)
+def test_a_single_stream_under_an_slo_counts_only_where_it_keeps_it(
+    floor_latency_ms: float | None, slo_verdict: str | None, *, kept: bool
+) -> None:
+    objective = Objective(SLO, Scenario.SINGLE_STREAM)
+    assert objective.modelled_metrics == ("single_stream_rps", "floor_latency_ms")
+    assert objective.limits == {"floor_latency_ms": 50}
+    measured = lone(20.0, floor_latency_ms, slo_verdict)
+    score = objective.score_measurement(measured, usd_per_hour=0.5)
+    assert score == (pytest.approx(144_000) if kept else None)
+
+
+def test_at_a_given_rate_only_prices_and_the_limit_tell_configurations_apart() -> None:
+    objective = Objective(SLO, offered_rps=40.0)
+    assert objective.modelled_metrics == ("floor_latency_ms",)
+    metrics = {"floor_latency_ms": np.array([[49.0, 51.0], [10.0, 50.0]])}  # (2 samples, 2)
+    prices = np.array([0.5, 0.25])
+    # 40 requests/s * 3600 s/h / 0.5 USD/h = 288,000, and twice as many for half the price.
+    assert objective.value(metrics, prices).tolist() == [[288_000, 576_000]] * 2
+    assert objective.score(metrics, prices).tolist() == [[288_000, 0], [288_000, 576_000]]
+    assert objective.uninformed_means(prices)["floor_latency_ms"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("capacity_rps", "score"), [(40.0, 288_000), (None, None)])
+def test_a_given_rate_counts_once_it_is_certified(
+    capacity_rps: float | None, score: float | None
+) -> None:
+    measured = measurement(saturation_rps=100.0, capacity_rps=capacity_rps)
+    assert Objective(SLO, offered_rps=40.0).score_measurement(measured, usd_per_hour=0.5) == score
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(),
+        Objective(Slo(latency_budget_ms=50, latency_percentile=95), offered_rps=40.0),
+        Objective(SLO, Scenario.SINGLE_STREAM),
+    ],
+)
+def test_an_objective_survives_the_journal(objective: Objective) -> None:
+    assert Objective.from_json(json.loads(json.dumps(objective.to_json()))) == objective
+
+
+@pytest.mark.parametrize(
+    ("record", "scenario"),
+    [
+        ({"slo": None}, Scenario.OFFLINE),
+        ({"slo": {"latency_budget_ms": 50, "latency_percentile": 99.0}}, Scenario.SERVER),
+    ],
+)
+def test_journals_from_before_there_were_scenarios_are_read(
+    record: dict[str, object], scenario: Scenario
+) -> None:
+    assert Objective.from_json(record).scenario is scenario
