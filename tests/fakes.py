@@ -5,14 +5,14 @@ full or not, so its throughput is known exactly. Nothing here sleeps or draws ra
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from falcon_ray.space.configuration import Configuration, FloatArray
-from falcon_ray.trial.protocols import EndpointFacts
+from falcon_ray.trial.protocols import EndpointFacts, LoadHealth
 from falcon_ray.trial.requests import RequestLog
 
 
@@ -41,7 +41,7 @@ class FakeEndpoint:
         open_loop_fails: Whether every request fails that comes at an offered rate.
         replaced_after_s: Seconds from deployment until its replica is replaced by another.
         said: What it says about itself.
-        model_says_rps: What it says the model alone delivers.
+        hangs_after_s: Seconds from deployment after which no batch completes any more.
         deployed_s: When it was deployed.
     """
 
@@ -52,7 +52,7 @@ class FakeEndpoint:
     open_loop_fails: bool = False
     replaced_after_s: float = math.inf
     said: EndpointFacts = field(default_factory=EndpointFacts)
-    model_says_rps: float | None = None
+    hangs_after_s: float = math.inf
     deployed_s: float = 0.0
 
     @property
@@ -74,9 +74,9 @@ class FakeEndpoint:
     def facts(self) -> EndpointFacts:
         return self.said
 
-    def model_rps(self, seconds: float) -> float | None:
-        self.clock.advance(seconds)
-        return self.model_says_rps
+    @property
+    def last_answer_s(self) -> float:
+        return self.deployed_s + self.hangs_after_s
 
 
 @dataclass
@@ -98,7 +98,7 @@ class FakeBackend:
     events: list[str] = field(default_factory=list[str])
 
     @contextmanager
-    def deploy(self, configuration: Configuration) -> Iterator[FakeEndpoint]:
+    def deploy(self, configuration: Configuration) -> Generator[FakeEndpoint]:
         del configuration  # every one is served alike
         turn = self.events.count("deploy")
         self.events.append("deploy")
@@ -125,16 +125,56 @@ class _ClosedLoop:
     def run_for(self, seconds: float) -> RequestLog:
         self._load.maybe_raise()
         self._load.clock.advance(seconds)
+        until_s = min(self._load.clock(), self._endpoint.last_answer_s)
+        batch_s = self._load.batch_s(self._endpoint)
         due_s = list[float]()
         done_s = list[float]()
-        while self._free_s + self._endpoint.service_s <= self._load.clock():
+        while self._free_s + batch_s <= until_s:
             batch = self._waiting_since_s[: self._endpoint.batch_size]
-            self._free_s += self._endpoint.service_s
+            self._free_s += batch_s
             self._waiting_since_s = self._waiting_since_s[len(batch) :]
             self._waiting_since_s += [self._free_s] * len(batch)
             due_s += batch
             done_s += [self._free_s] * len(batch)
-        return self._load.log(self._endpoint, np.array(due_s), np.array(done_s))
+        due = np.array(due_s)
+        return self._load.log(self._endpoint, due, due, np.array(done_s))
+
+    def health(self) -> LoadHealth:
+        waited_s = self._load.clock() - min(self._waiting_since_s)
+        return self._load.health(len(self._waiting_since_s), waited_s)
+
+
+class _OpenLoop:
+    """Requests at given times, sent late by as much as the drivers lag."""
+
+    def __init__(
+        self, load: "FakeLoadGenerator", endpoint: FakeEndpoint, arrivals_s: FloatArray
+    ) -> None:
+        self._load = load
+        self._endpoint = endpoint
+        self._due_s = load.clock() + arrivals_s
+        self._sent_s = self._due_s + load.lag_ms / 1e3
+        done_s = batch_completions_s(self._sent_s, endpoint.batch_size, load.batch_s(endpoint))
+        self._done_s = np.where(done_s <= endpoint.last_answer_s, done_s, math.inf)
+
+    def run_for(self, seconds: float) -> RequestLog:
+        begin_s = self._load.clock()
+        end_s = min(begin_s + seconds, max(float(self._done_s[-1]), begin_s))
+        self._load.clock.now_s = end_s
+        new = (self._done_s > begin_s) & (self._done_s <= end_s)
+        return self._load.log(
+            self._endpoint,
+            self._due_s[new],
+            self._sent_s[new],
+            self._done_s[new],
+            all_fail=self._endpoint.open_loop_fails,
+        )
+
+    def health(self) -> LoadHealth:
+        now_s = self._load.clock()
+        waiting_since_s = self._due_s[(self._due_s <= now_s) & (self._done_s > now_s)]
+        oldest_s = now_s - float(waiting_since_s[0]) if waiting_since_s.size else 0.0
+        return self._load.health(waiting_since_s.size, oldest_s)
 
 
 @dataclass
@@ -150,6 +190,13 @@ class FakeLoadGenerator:
         concurrencies: In flight in each closed loop, in order.
         loses_replica: Whether failed requests are said to come from a process that died.
         error_text: What failed requests are said to have said.
+        batches_every_s: How often a batch is answered at most, by how often drivers were added;
+            the last entry also holds beyond.
+        lags_ms: What the drivers' health says, likewise.
+        cpu_shares: Likewise.
+        open_lags_ms: By how much the drivers are late in open loop, likewise.
+        can_add: How often drivers can be added.
+        n_added: How often they were.
     """
 
     clock: VirtualClock
@@ -161,19 +208,50 @@ class FakeLoadGenerator:
     n_sent: int = 0
     loses_replica: bool = False
     error_text: str = "the service is down"
+    batches_every_s: tuple[float, ...] = (0.0,)
+    lags_ms: tuple[float, ...] = (0.0,)
+    cpu_shares: tuple[float, ...] = (0.1,)
+    open_lags_ms: tuple[float, ...] = (0.0,)
+    can_add: int = 0
+    n_added: int = 0
+    in_open_loop: bool = False
 
     @contextmanager
-    def closed_loop(self, endpoint: FakeEndpoint, *, concurrency: int) -> Iterator[_ClosedLoop]:
+    def closed_loop(self, endpoint: FakeEndpoint, *, concurrency: int) -> Generator[_ClosedLoop]:
+        self.in_open_loop = False
         self.concurrencies.append(concurrency)
         yield _ClosedLoop(self, endpoint, concurrency)
 
-    def open_loop(self, endpoint: FakeEndpoint, *, arrivals_s: FloatArray) -> RequestLog:
+    @contextmanager
+    def open_loop(self, endpoint: FakeEndpoint, *, arrivals_s: FloatArray) -> Generator[_OpenLoop]:
+        self.in_open_loop = True
         self.offered.append(arrivals_s)
-        due_s = self.clock() + arrivals_s
-        done_s = batch_completions_s(due_s, endpoint.batch_size, endpoint.service_s)
-        if done_s.size:
-            self.clock.now_s = float(done_s[-1])
-        return self.log(endpoint, due_s, done_s, all_fail=endpoint.open_loop_fails)
+        yield _OpenLoop(self, endpoint, arrivals_s)
+
+    @property
+    def lag_ms(self) -> float:
+        return self._now(self.open_lags_ms if self.in_open_loop else self.lags_ms)
+
+    def _now(self, values: tuple[float, ...]) -> float:
+        return values[min(self.n_added, len(values) - 1)]
+
+    def batch_s(self, endpoint: FakeEndpoint) -> float:
+        return max(endpoint.service_s, self._now(self.batches_every_s))
+
+    def health(self, in_flight: int, oldest_s: float) -> LoadHealth:
+        return LoadHealth(
+            n_drivers=2**self.n_added,
+            lag_ms=self.lag_ms,
+            cpu_share=self._now(self.cpu_shares),
+            in_flight=in_flight,
+            oldest_in_flight_s=oldest_s,
+        )
+
+    def add_drivers(self) -> bool:
+        if self.n_added >= self.can_add:
+            return False
+        self.n_added += 1
+        return True
 
     def last_error(self) -> str:
         return self.error_text
@@ -192,6 +270,7 @@ class FakeLoadGenerator:
         self,
         endpoint: FakeEndpoint,
         due_s: FloatArray,
+        sent_s: FloatArray,
         done_s: FloatArray,
         *,
         all_fail: bool = False,
@@ -201,7 +280,7 @@ class FakeLoadGenerator:
         ok = np.full(done_s.size, not all_fail)
         if endpoint.fail_every:
             ok &= numbers % endpoint.fail_every != 0
-        return RequestLog(intended_s=due_s, sent_s=due_s, done_s=done_s, ok=ok)
+        return RequestLog(intended_s=due_s, sent_s=sent_s, done_s=done_s, ok=ok)
 
 
 def batch_completions_s(due_s: FloatArray, batch_size: int, service_s: float) -> FloatArray:
@@ -228,25 +307,29 @@ class FakeUsage:
     """What a watched endpoint used; also a `DeviceUsage`."""
 
     memory_gib: float | None = None
+    gpu_memory_gib: float | None = None
+    gpu_utilization_pct: float | None = None
+    gpu_power_w: float | None = None
+    out_of_memory_kills: int = 0
 
 
 @dataclass
 class FakeMonitor:
-    """Says that the endpoint used `memory_gib`, and notes when it watches.
+    """Says what the endpoint used, and notes when it watches.
 
     Attributes:
-        memory_gib: What it says.
+        usage: What it says.
         events: Every `watch` and `unwatch`, in order.
     """
 
-    memory_gib: float | None = 1.5
+    usage: FakeUsage = field(default_factory=lambda: FakeUsage(memory_gib=1.5))
     events: list[str] = field(default_factory=list[str])
 
     @contextmanager
-    def watch(self, endpoint: FakeEndpoint) -> Iterator[FakeUsage]:
+    def watch(self, endpoint: FakeEndpoint) -> Generator[FakeUsage]:
         del endpoint  # every one uses the same
         self.events.append("watch")
         try:
-            yield FakeUsage(self.memory_gib)
+            yield self.usage
         finally:
             self.events.append("unwatch")

@@ -37,7 +37,12 @@ class CapacitySearch:
     """
 
     def __init__(
-        self, saturation_rps: float, *, max_points: int = 8, resolution: float = 0.05
+        self,
+        saturation_rps: float,
+        *,
+        max_points: int = 8,
+        resolution: float = 0.05,
+        rate_to_beat_rps: float | None = None,
     ) -> None:
         """Start a search that has offered nothing yet.
 
@@ -47,6 +52,8 @@ class CapacitySearch:
                 where the capacity is above 35 % of saturation, eight where it is above 5 %.
             resolution: Stop when the lowest rate not met is within this share of the highest
                 rate met; positive.
+            rate_to_beat_rps: Once a rate is met, and all above this one are known not to be,
+                the search is over: how far below it stays is not worth a load.
 
         Raises:
             InputError: An argument is out of range.
@@ -60,6 +67,7 @@ class CapacitySearch:
         self._saturation_rps = saturation_rps
         self._max_points = max_points
         self._resolution = resolution
+        self._rate_to_beat_rps = rate_to_beat_rps
         self._points: list[LoadPoint] = []
 
     @property
@@ -88,11 +96,25 @@ class CapacitySearch:
             lightest_rps = min((p.rate_rps for p in self._points), default=math.inf)
             lighter = (share * self._saturation_rps for share in DESCENT)
             return next((rate for rate in lighter if rate < lightest_rps), None)
-        not_met_rps = [p.rate_rps for p in self._points if p.rate_rps > met_rps]
-        too_high_rps = min([self._saturation_rps, *not_met_rps])
-        if too_high_rps <= met_rps * (1 + self._resolution):
+        if self._is_resolved(met_rps) or self.cut_short:
             return None
-        return math.sqrt(met_rps * too_high_rps)
+        return math.sqrt(met_rps * self._too_high_rps(met_rps))
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the search ended, or will, because the rate to beat is out of reach."""
+        met_rps, to_beat_rps = self.capacity_rps, self._rate_to_beat_rps
+        if met_rps is None or to_beat_rps is None or self._is_resolved(met_rps):
+            return False
+        return self._too_high_rps(met_rps) <= to_beat_rps
+
+    def _is_resolved(self, met_rps: float) -> bool:
+        return self._too_high_rps(met_rps) <= met_rps * (1 + self._resolution)
+
+    def _too_high_rps(self, met_rps: float) -> float:
+        """The lowest rate above `met_rps` that is not met."""
+        not_met_rps = [p.rate_rps for p in self._points if p.rate_rps > met_rps]
+        return min([self._saturation_rps, *not_met_rps])
 
     def record(self, rate_rps: float, verdict: SloVerdict, latency_percentile_ms: float) -> None:
         """Take note of what an offered rate did.

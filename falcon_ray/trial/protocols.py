@@ -50,13 +50,6 @@ class Endpoint(Protocol):
         """What the deployment tells about itself."""
         ...
 
-    def model_rps(self, seconds: float) -> float | None:
-        """Requests per second of the model behind its batching queue, without Serve's path.
-
-        All replicas together, loaded for about `seconds`; None where the target cannot say.
-        """
-        ...
-
 
 EndpointT = TypeVar("EndpointT", bound=Endpoint)
 EndpointT_co = TypeVar("EndpointT_co", bound=Endpoint, covariant=True)
@@ -76,16 +69,46 @@ class ServingBackend(Protocol[EndpointT_co]):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadHealth:
+    """Whether the load's own processes kept up, since the last asking or the session's start.
+
+    Attributes:
+        n_drivers: Processes that send.
+        lag_ms: Mean time by which they were late to do what was due; the worst process counts.
+        cpu_share: CPU time over wall time of the busiest of them: near 1, it could do no more.
+        in_flight: Requests without an answer now.
+        oldest_in_flight_s: How long the oldest of these has waited; 0 where there is none.
+    """
+
+    n_drivers: int
+    lag_ms: float
+    cpu_share: float
+    in_flight: int
+    oldest_in_flight_s: float
+
+
 class LoadSession(Protocol):
-    """Closed-loop load that goes on while the context is open."""
+    """Load that goes on while the context is open."""
 
     def run_for(self, seconds: float) -> RequestLog:
-        """Let the load go on for about that long; the requests completed since the last call."""
+        """Let the load go on for about that long; the requests completed since the last call.
+
+        An open loop whose last request was answered returns early.
+        """
+        ...
+
+    def health(self) -> LoadHealth:
+        """Whether the load kept up since the last call, or since the session began."""
         ...
 
 
 class LoadGenerator(Protocol[EndpointT_contra]):
-    """Sends requests to an endpoint and records each one."""
+    """Sends requests to an endpoint and records each one.
+
+    Leaving a session's context gives up what is in flight, and the load generator is ready for
+    the next session at once.
+    """
 
     def closed_loop(
         self, endpoint: EndpointT_contra, *, concurrency: int
@@ -93,13 +116,21 @@ class LoadGenerator(Protocol[EndpointT_contra]):
         """Keep `concurrency` requests in flight while the context is open."""
         ...
 
-    def open_loop(self, endpoint: EndpointT_contra, *, arrivals_s: FloatArray) -> RequestLog:
+    def open_loop(
+        self, endpoint: EndpointT_contra, *, arrivals_s: FloatArray
+    ) -> AbstractContextManager[LoadSession]:
         """Send one request at each intended time, whatever happened to the earlier ones.
+
+        Every request ends: answered, failed, or given up after the generator's time-out.
 
         Args:
             endpoint: Where to send.
             arrivals_s: Ascending seconds from the start of the load, shape (n,).
         """
+        ...
+
+    def add_drivers(self) -> bool:
+        """Send from twice as many processes from the next session on; False where no more help."""
         ...
 
     def last_error(self) -> str:
@@ -116,11 +147,31 @@ class LoadGenerator(Protocol[EndpointT_contra]):
 
 
 class DeviceUsage(Protocol):
-    """What a watched endpoint used so far."""
+    """What a watched endpoint used so far; None where it cannot be seen."""
 
     @property
     def memory_gib(self) -> float | None:
-        """Largest memory of one replica on its device; None where it cannot be seen."""
+        """Largest resident memory of one replica's process."""
+        ...
+
+    @property
+    def gpu_memory_gib(self) -> float | None:
+        """Largest GPU memory of one replica."""
+        ...
+
+    @property
+    def gpu_utilization_pct(self) -> float | None:
+        """Mean share of time in which a kernel ran, over the watched GPUs, in [0, 100]."""
+        ...
+
+    @property
+    def gpu_power_w(self) -> float | None:
+        """Mean power of all watched GPUs together."""
+        ...
+
+    @property
+    def out_of_memory_kills(self) -> int:
+        """Processes that the operating system killed for want of memory, on the watched nodes."""
         ...
 
 

@@ -1,108 +1,59 @@
 """One trial: deploy, warm up, load, judge, tear down, and say in one observation how it went.
 
 The recipe knows the order of things and what each way of ending means. It does not know Ray,
-HTTP or NVML (`protocols`), nor when enough has been measured (`steady_state`, `capacity`).
+HTTP or NVML (`protocols`), how the phases load (`saturation`, `lone_requests`, `load_points`), nor
+when enough has been measured (`steady_state`, `slo_rule`, `capacity`).
 """
 
 import logging
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Generic
 
-import numpy as np
-
-from falcon_ray.errors import InfeasibleCause, InfeasibleError, TrialFailedError
+from falcon_ray.errors import InfeasibleError, TrialFailedError
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import Slo
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
-from falcon_ray.trial.arrivals import poisson
-from falcon_ray.trial.capacity import CapacitySearch
-from falcon_ray.trial.causes import cause_of
+from falcon_ray.space.workload import LoadPath, Scenario
+from falcon_ray.trial.load_guard import LoadGuard, tell_nobody
+from falcon_ray.trial.load_points import CAPACITY_STEP, LoadPoints
+from falcon_ray.trial.lone_requests import LoneRequests, fastest_is_over
+from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.protocols import (
     DeviceMonitor,
+    DeviceUsage,
     EndpointT,
     LoadGenerator,
-    LoadSession,
     ServingBackend,
 )
 from falcon_ray.trial.requests import RequestLog
-from falcon_ray.trial.statistics import (
-    Estimate,
-    percentiles_ms,
-    requests_to_certify,
-    share_exceeds,
-    slo_verdict,
-    throughput,
-)
-from falcon_ray.trial.steady_state import (
-    PrecisionRule,
-    PrecisionVerdict,
-    WarmUpRule,
-    WarmUpVerdict,
-)
+from falcon_ray.trial.saturation import Saturation, Saturator, model_rate
+from falcon_ray.trial.statistics import Estimate, SloVerdict, percentiles_ms
+
+__all__ = ["CAPACITY_STEP", "MeasurementPlan", "TrialRecipe"]
 
 logger = logging.getLogger(__name__)
 
 PATH_LIMITED_BELOW = 0.8
 """Serve's path decides when it delivers less than this share of what the model could."""
 
-LOAD_POINT_FACTOR = 4
-"""Requests at one offered rate, in multiples of the fewest that can certify the SLO."""
-
-CAPACITY_STEP = 0.05
-"""How near the lowest rate not certified comes to the highest that was, as a share of it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeasurementPlan:
-    """How long and how exactly to measure; one plan serves a whole search.
+class _Judged:
+    """What the load after saturation said, and at which operating point the latencies were taken.
 
-    Attributes:
-        warm_up: When the deployment counts as warm.
-        precision: When its throughput is known well enough.
-        poll_s: How often the rules are asked.
-        model_s: Seconds of load on the model's own queue.
-        slo: Latency limit to certify a rate under, or None for saturation throughput only.
-        max_load_points: Offered rates to try under the SLO.
-        load_point_max_s: Longest time at one offered rate.
-        max_error_rate: A configuration that is shown to fail more of its requests is infeasible.
-        max_output_error: One whose outputs differ more from float32 is refused; None accepts all.
-        max_attempts: How often a trial is tried when the infrastructure fails under it.
-        seed: Of the arrival times.
+    Attributes as in `Measurement`.
     """
 
-    warm_up: WarmUpRule = field(default_factory=WarmUpRule)
-    precision: PrecisionRule = field(default_factory=PrecisionRule)
-    poll_s: float = 0.5
-    model_s: float = 2.0
-    slo: Slo | None = None
-    max_load_points: int = 8
-    load_point_max_s: float = 30.0
-    max_error_rate: float = 0.01
-    max_output_error: float | None = None
-    max_attempts: int = 3
-    seed: int = 0
-
-    def load_point_s(self, rate_rps: float) -> float:
-        """Seconds at one offered rate; 0 without an SLO.
-
-        Certifying takes `requests_to_certify` requests when none is over the limit, and many
-        more near the capacity, where some are: four times as many are offered.
-        """
-        if self.slo is None:
-            return 0.0
-        needed = LOAD_POINT_FACTOR * requests_to_certify(self.slo.latency_percentile)
-        return min(self.load_point_max_s, max(2.0, needed / rate_rps))
-
-
-@dataclass(frozen=True, slots=True)
-class _SloResult:
-    """What the load points under the SLO said."""
-
-    capacity_rps: float | None
-    floor_latency_ms: float | None
-    operating_point: RequestLog
+    log: RequestLog
+    single_stream_rps: float | None = None
+    single_latency_ms: float | None = None
+    slo_verdict: SloVerdict | None = None
+    n_load_points: int = 0
+    capacity_rps: float | None = None
+    floor_latency_ms: float | None = None
+    precise: bool = True
+    cut_short: str = ""
 
 
 class TrialRecipe(Generic[EndpointT]):
@@ -111,10 +62,14 @@ class TrialRecipe(Generic[EndpointT]):
     Args:
         backend: Deploys.
         load: Sends requests.
-        monitor: Watches memory.
+        model_load: Sends them inside the replicas, past Serve's path; None where the target
+            cannot be loaded there, or `load` does so already.
+        monitor: Watches memory and GPUs.
         plan: How long and how exactly.
         clock: Monotonic seconds.
         on_phase: Told what is going on, for progress displays.
+        on_requests: Told all requests of a phase when it ends: `warm_up`, `saturation`,
+            `single_stream` or `offered`, the offered rate in the last, and the requests.
     """
 
     def __init__(
@@ -122,36 +77,48 @@ class TrialRecipe(Generic[EndpointT]):
         *,
         backend: ServingBackend[EndpointT],
         load: LoadGenerator[EndpointT],
+        model_load: LoadGenerator[EndpointT] | None,
         monitor: DeviceMonitor[EndpointT],
         plan: MeasurementPlan,
         clock: Callable[[], float],
         on_phase: Callable[[str], None] = lambda _: None,
+        on_requests: Callable[[str, float | None, RequestLog], None] = tell_nobody,
     ) -> None:
         self._backend = backend
         self._load = load
+        self._model_load = model_load
         self._monitor = monitor
         self._plan = plan
         self._clock = clock
         self._on_phase = on_phase
+        self._on_requests = on_requests
 
-    def run(self, configuration: Configuration) -> Observation:
-        """One observation; tried again, within bounds, when the infrastructure fails."""
+    def run(
+        self, configuration: Configuration, *, rate_to_beat_rps: float | None = None
+    ) -> Observation:
+        """One observation; tried again, within bounds, when the infrastructure fails.
+
+        Args:
+            configuration: What to deploy.
+            rate_to_beat_rps: What is shown to serve less, in the scenario's own rate, is not
+                measured further.
+        """
         attempt = 1
         while True:
-            observation = replace(self._attempt(configuration), attempts=attempt)
+            observation = replace(self._attempt(configuration, rate_to_beat_rps), attempts=attempt)
             if observation.status is not TrialStatus.FAILED or attempt >= self._plan.max_attempts:
                 return observation
             logger.warning("%s: %s; trying again", configuration, observation.reason)
             attempt += 1
 
-    def _attempt(self, configuration: Configuration) -> Observation:
+    def _attempt(self, configuration: Configuration, rate_to_beat_rps: float | None) -> Observation:
         marks = _Marks(self._clock)
         self._on_phase("deploying")
         try:
             with self._backend.deploy(configuration) as endpoint:
                 marks.deployed()
                 try:
-                    measurement = self._measure(endpoint, marks)
+                    measurement = self._measure(endpoint, marks, rate_to_beat_rps)
                 finally:
                     marks.measured()
                 self._on_phase("removing")
@@ -178,157 +145,178 @@ class TrialRecipe(Generic[EndpointT]):
             times=marks.times(),
         )
 
-    def _measure(self, endpoint: EndpointT, marks: "_Marks") -> Measurement:
-        plan = self._plan
-        before = endpoint.replicas()
-        facts = endpoint.facts()
-        if (
-            plan.max_output_error is not None
-            and facts.output_error is not None
-            and not facts.output_error <= plan.max_output_error
-        ):
-            raise InfeasibleError(
-                f"output differs from float32 by {facts.output_error:.2g}, more than "
-                f"--max-output-error {plan.max_output_error:g}"
-            )
+    def _measure(
+        self, endpoint: EndpointT, marks: "_Marks", rate_to_beat_rps: float | None
+    ) -> Measurement:
+        self._check_output(endpoint)
         with self._monitor.watch(endpoint) as usage:
-            with self._load.closed_loop(endpoint, concurrency=endpoint.concurrency) as session:
-                self._on_phase("warming up")
-                warm = self._warm_up(session, endpoint, before)
-                endpoint.facts()  # from here on the service time is that of the measured batches
-                marks.warm()
-                self._on_phase("measuring")
-                saturated, precise = self._saturate(session, endpoint, before)
-                facts = endpoint.facts()
-            rate = throughput(saturated.done_s[saturated.ok], granularity=endpoint.granularity)
-            if rate is None:
-                self._check_replicas(endpoint, before)
-                raise InfeasibleError(
-                    f"only {saturated.n} requests completed in "
-                    f"{plan.precision.max_s:g} s: too slow to measure in that time",
-                    cause=InfeasibleCause.TIMEOUT,
-                    at_most_rps=_at_most_rps(
-                        int(np.count_nonzero(saturated.ok)),
-                        granularity=endpoint.granularity,
-                        seconds=plan.precision.max_s,
-                    ),
-                )
-            model_rps = endpoint.model_rps(plan.model_s)
-            under_slo = self._under_slo(endpoint, rate, before)
-            self._check_replicas(endpoint, before)
-            memory_gib = usage.memory_gib
-        log = saturated if under_slo is None else under_slo.operating_point
-        levels = percentiles_ms(log.latency_ms[log.ok])
+            guard = self._guard(endpoint, self._load, usage)
+            saturation = Saturator(
+                endpoint,
+                self._load,
+                guard,
+                plan=self._plan,
+                rate_to_beat_rps=rate_to_beat_rps,
+                on_phase=self._on_phase,
+                on_warm=marks.warm,
+            ).saturate()
+            model = self._model_rate(endpoint, saturation, usage)
+            judged = self._judge(endpoint, guard, saturation, rate_to_beat_rps)
+            if judged.slo_verdict is not SloVerdict.VIOLATED:
+                LoneRequests(endpoint, self._load, guard, plan=self._plan).wait_for_one()
+            guard.check_alive()
+            return self._measurement(saturation, model, judged, usage)
+
+    def _check_output(self, endpoint: EndpointT) -> None:
+        limit, error = self._plan.max_output_error, endpoint.facts().output_error
+        if limit is not None and error is not None and not error <= limit:
+            raise InfeasibleError(
+                f"output differs from float32 by {error:.2g}, more than "
+                f"--max-output-error {limit:g}"
+            )
+
+    def _guard(
+        self, endpoint: EndpointT, load: LoadGenerator[EndpointT], usage: DeviceUsage
+    ) -> LoadGuard[EndpointT]:
+        return LoadGuard(
+            endpoint,
+            load,
+            usage,
+            stall_s=self._plan.stall_s,
+            max_error_rate=self._plan.max_error_rate,
+            clock=self._clock,
+            on_requests=self._on_requests,
+        )
+
+    def _model_rate(
+        self, endpoint: EndpointT, saturation: Saturation, usage: DeviceUsage
+    ) -> Estimate | None:
+        """What the model could deliver in the same replicas."""
+        if self._plan.workload.path is LoadPath.REPLICA:
+            return saturation.rate
+        if self._model_load is None or self._plan.model_s == 0:
+            return None
+        self._on_phase("measuring the model alone")
+        guard = self._guard(endpoint, self._model_load, usage)
+        return model_rate(endpoint, self._model_load, guard, plan=self._plan)
+
+    def _judge(
+        self,
+        endpoint: EndpointT,
+        guard: LoadGuard[EndpointT],
+        saturation: Saturation,
+        rate_to_beat_rps: float | None,
+    ) -> _Judged:
+        """The load of the scenario, once the saturation is known."""
+        plan = self._plan
+        lone = LoneRequests(endpoint, self._load, guard, plan=plan)
+        if plan.workload.scenario is Scenario.SINGLE_STREAM:
+            return self._single_stream(lone, rate_to_beat_rps)
+        if plan.slo is None:
+            return _Judged(log=saturation.log)
+        self._on_phase("sending single requests")
+        alone = lone.probe()
+        alone_ms = percentiles_ms(alone.latency_ms[alone.ok], (50.0,))[0]
+        if fastest_is_over(alone.latency_ms[alone.ok], plan.slo):
+            return _Judged(
+                log=alone,
+                single_latency_ms=alone_ms,
+                slo_verdict=SloVerdict.VIOLATED,
+                floor_latency_ms=_floor_ms(alone, plan.slo),
+                cut_short=(
+                    f"one request alone takes {alone_ms:.3g} ms, more than the limit of "
+                    f"{plan.slo.latency_budget_ms:g} ms"
+                ),
+            )
+        points = LoadPoints(
+            endpoint,
+            self._load,
+            guard,
+            plan=plan,
+            slo=plan.slo,
+            saturation=saturation.rate,
+            on_phase=self._on_phase,
+        )
+        offered_rps = plan.workload.offered_rps
+        found = points.highest(rate_to_beat_rps) if offered_rps is None else points.at(offered_rps)
+        return _Judged(
+            log=found.log,
+            single_latency_ms=alone_ms,
+            slo_verdict=found.verdict,
+            n_load_points=found.n_points,
+            capacity_rps=found.capacity_rps,
+            floor_latency_ms=found.floor_latency_ms,
+            cut_short=found.cut_short,
+        )
+
+    def _single_stream(
+        self, lone: LoneRequests[EndpointT], rate_to_beat_rps: float | None
+    ) -> _Judged:
+        self._on_phase("sending single requests")
+        found, slo = lone.stream(rate_to_beat_rps), self._plan.slo
+        return _Judged(
+            log=found.log,
+            single_stream_rps=None if found.rate is None else found.rate.mean,
+            single_latency_ms=percentiles_ms(found.log.latency_ms[found.log.ok], (50.0,))[0],
+            slo_verdict=found.verdict,
+            floor_latency_ms=None if slo is None else _floor_ms(found.log, slo),
+            precise=found.precise,
+            cut_short=found.cut_short,
+        )
+
+    def _measurement(
+        self,
+        saturation: Saturation,
+        model: Estimate | None,
+        judged: _Judged,
+        usage: DeviceUsage,
+    ) -> Measurement:
+        rate, health, facts = saturation.rate, saturation.health, saturation.facts
+        answered_ms = judged.log.latency_ms[judged.log.ok]
+        levels = percentiles_ms(answered_ms) if answered_ms.size else (None,) * 5
         return Measurement(
             saturation_rps=rate.mean,
             saturation_rps_ci_low=rate.ci_low,
             saturation_rps_ci_high=rate.ci_high,
             service_time_ms=facts.service_time_ms,
-            model_rps=model_rps,
-            capacity_rps=None if under_slo is None else under_slo.capacity_rps,
-            floor_latency_ms=None if under_slo is None else under_slo.floor_latency_ms,
+            model_rps=None if model is None else model.mean,
+            model_rps_ci_low=None if model is None else model.ci_low,
+            model_rps_ci_high=None if model is None else model.ci_high,
+            single_stream_rps=judged.single_stream_rps,
+            single_latency_ms=judged.single_latency_ms,
+            slo_verdict=None if judged.slo_verdict is None else judged.slo_verdict.value,
+            n_load_points=judged.n_load_points,
+            capacity_rps=judged.capacity_rps,
+            floor_latency_ms=judged.floor_latency_ms,
             latency_p50_ms=levels[0],
             latency_p90_ms=levels[1],
             latency_p95_ms=levels[2],
             latency_p99_ms=levels[3],
             latency_p999_ms=levels[4],
-            n_requests=log.n,
-            error_rate=saturated.error_rate,
-            memory_gib=memory_gib,
+            n_requests=judged.log.n,
+            error_rate=saturation.log.error_rate,
+            memory_gib=usage.memory_gib,
+            gpu_memory_gib=usage.gpu_memory_gib,
+            gpu_utilization_pct=usage.gpu_utilization_pct,
+            gpu_power_w=usage.gpu_power_w,
             output_error=facts.output_error,
-            warm=warm,
-            precise=precise,
-            path_limited=model_rps is not None and rate.mean < PATH_LIMITED_BELOW * model_rps,
+            load_path=self._plan.workload.path.value,
+            warm=saturation.warm,
+            precise=saturation.precise and judged.precise,
+            path_limited=model is not None and rate.mean < PATH_LIMITED_BELOW * model.mean,
+            n_drivers=health.n_drivers,
+            driver_lag_ms=health.lag_ms,
+            driver_cpu_share=health.cpu_share,
+            cut_short=judged.cut_short or saturation.cut_short,
             enforcement=facts.enforcement,
             environment=facts.environment,
             extra=self._load.response_metrics(),
         )
 
-    def _warm_up(self, session: LoadSession, endpoint: EndpointT, before: frozenset[str]) -> bool:
-        """Load until throughput is level or the time is up; whether it was level."""
-        log, start = RequestLog.empty(), self._clock()
-        while True:
-            log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
-            self._check_errors(log, endpoint, before)
-            verdict = self._plan.warm_up.judge(
-                log, elapsed_s=self._clock() - start, granularity=endpoint.granularity
-            )
-            if verdict is WarmUpVerdict.GAVE_UP and log.n == 0:
-                self._check_replicas(endpoint, before)
-                raise InfeasibleError(
-                    f"no request was answered in {self._plan.warm_up.max_s:g} s of warm-up",
-                    # Says nothing of its rate: the first batch of all may take very long.
-                    cause=InfeasibleCause.TIMEOUT,
-                )
-            if verdict is not WarmUpVerdict.KEEP_WARMING:
-                return verdict is WarmUpVerdict.LEVEL
 
-    def _saturate(
-        self, session: LoadSession, endpoint: EndpointT, before: frozenset[str]
-    ) -> tuple[RequestLog, bool]:
-        """The requests at saturation, and whether throughput is known as exactly as asked."""
-        log, start = RequestLog.empty(), self._clock()
-        while True:
-            log = RequestLog.concat([log, session.run_for(self._plan.poll_s)])
-            self._check_errors(log, endpoint, before)
-            verdict = self._plan.precision.judge(
-                log, elapsed_s=self._clock() - start, granularity=endpoint.granularity
-            )
-            if verdict is not PrecisionVerdict.KEEP_MEASURING:
-                return log, verdict is PrecisionVerdict.PRECISE
-
-    def _under_slo(
-        self, endpoint: EndpointT, rate: Estimate, before: frozenset[str]
-    ) -> _SloResult | None:
-        """Bracket and bisect the offered rate inside this deployment."""
-        plan, slo = self._plan, self._plan.slo
-        if slo is None:
-            return None
-        search = CapacitySearch(
-            rate.mean, max_points=plan.max_load_points, resolution=CAPACITY_STEP
-        )
-        rng = np.random.default_rng(plan.seed)
-        logs: dict[float, RequestLog] = {}
-        while (offered_rps := search.next_rate()) is not None:
-            self._on_phase(f"offering {offered_rps:.0f}/s")
-            arrivals_s = poisson(offered_rps, plan.load_point_s(offered_rps), rng)
-            if arrivals_s.size == 0:
-                arrivals_s = np.zeros(1)  # without any request there would be no latency to see
-            log = self._load.open_loop(endpoint, arrivals_s=arrivals_s)
-            self._check_replicas(endpoint, before)
-            verdict = slo_verdict(log.latency_ms, log.ok, slo)
-            # A failed request is slower than any limit, also in the percentile.
-            latency_ms = np.where(log.ok, log.latency_ms, math.inf)
-            search.record(
-                offered_rps, verdict, percentiles_ms(latency_ms, (slo.latency_percentile,))[0]
-            )
-            logs[offered_rps] = log
-        point = search.capacity_rps if search.capacity_rps is not None else min(logs)
-        self._check_errors(logs[point], endpoint, before)
-        return _SloResult(search.capacity_rps, search.floor_latency_ms, logs[point])
-
-    def _check_errors(self, log: RequestLog, endpoint: EndpointT, before: frozenset[str]) -> None:
-        n_failed = int(np.count_nonzero(~log.ok))
-        if not share_exceeds(n_failed, log.n, self._plan.max_error_rate):
-            return
-        self._check_replicas(endpoint, before)
-        if self._load.lost_replica():
-            # Known from the requests before Serve itself has noticed.
-            raise TrialFailedError(f"a replica died during the trial: {self._load.last_error()}")
-        last_error = self._load.last_error()
-        raise InfeasibleError(
-            f"{log.error_rate:.0%} of {log.n} requests failed: {last_error}",
-            cause=cause_of(last_error),
-        )
-
-    def _check_replicas(self, endpoint: EndpointT, before: frozenset[str]) -> None:
-        """A replaced replica makes the numbers worthless, though every request may succeed."""
-        now = endpoint.replicas()
-        if now != before:
-            raise TrialFailedError(
-                f"a replica died and was replaced during the trial ({_names(before)} became "
-                f"{_names(now)})"
-            )
+def _floor_ms(log: RequestLog, slo: Slo) -> float:
+    """The limit's percentile of the requests that were answered."""
+    return percentiles_ms(log.latency_ms[log.ok], (slo.latency_percentile,))[0]
 
 
 class _Marks:
@@ -348,7 +336,9 @@ class _Marks:
         self._deployed = self._clock()
 
     def warm(self) -> None:
-        self._warm = self._clock()
+        """Of several warm-ups in one deployment, the later ones are part of measuring."""
+        if self._warm is None:
+            self._warm = self._clock()
 
     def measured(self) -> None:
         self._measured = self._clock()
@@ -364,15 +354,3 @@ class _Marks:
             measure_s=measured - warm,
             teardown_s=end - measured if self._deployed is not None else 0.0,
         )
-
-
-def _at_most_rps(n_completed: int, *, granularity: int, seconds: float) -> float | None:
-    """The highest rate at which no more than `n_completed` requests complete in that time.
-
-    Whole rounds of `granularity` complete at once, and the time may have ended just before one.
-    """
-    return (n_completed + granularity) / seconds if seconds > 0 else None
-
-
-def _names(replicas: frozenset[str]) -> str:
-    return ", ".join(sorted(replicas)) or "none"

@@ -178,9 +178,19 @@ def slo_verdict(
     _check_confidence(confidence)
     if latency_ms.shape != ok.shape:
         raise ValueError(f"latency_ms and ok differ in shape: {latency_ms.shape}, {ok.shape}")
-    n = latency_ms.size
     over = int(np.count_nonzero((latency_ms > slo.latency_budget_ms) | ~ok))
-    allowed = 1 - slo.latency_percentile / 100
+    return share_verdict(over, latency_ms.size, 1 - slo.latency_percentile / 100, confidence)
+
+
+def share_verdict(over: float, n: float, allowed: float, confidence: float = 0.95) -> SloVerdict:
+    """Whether `over` of `n` shows that the true share is within what is allowed, or above it.
+
+    Args:
+        over: Requests over the limit; a fraction where correlated ones count for less.
+        n: All requests, likewise.
+        allowed: Share that may be over the limit.
+        confidence: Of the verdicts MET and VIOLATED, in (0, 1).
+    """
     if over < n and stats.beta.ppf(confidence, over + 1, n - over) <= allowed:
         return SloVerdict.MET
     if share_exceeds(over, n, allowed, confidence):
@@ -188,7 +198,7 @@ def slo_verdict(
     return SloVerdict.UNDECIDED
 
 
-def share_exceeds(count: int, n: int, limit: float, confidence: float = 0.95) -> bool:
+def share_exceeds(count: float, n: float, limit: float, confidence: float = 0.95) -> bool:
     """Whether `count` of `n` shows that the true share is above a limit, not only this sample.
 
     By the exact one-sided lower bound of a binomial share (Clopper and Pearson, 1934).
@@ -220,6 +230,32 @@ def trend_is_significant(values: FloatArray, significance: float = 0.05) -> bool
     if values.size < 2 or np.all(values == values[0]):
         return False
     return bool(stats.kendalltau(np.arange(values.size), values).pvalue < significance)
+
+
+def design_effect(events: BoolArray, n_blocks: int = 20) -> float:
+    """How many correlated requests say as much as one independent request, at least 1.
+
+    Variance of the number of events per block over that of independent ones (Kish, Survey
+    Sampling, 1965, sec. 8.2).
+
+    Args:
+        events: Whether each request had the event, in order of time, shape (n,).
+        n_blocks: Stretches of equal length to compare.
+    """
+    share = float(np.mean(events)) if events.size else 0.0
+    if events.size < 2 * n_blocks or share in (0.0, 1.0):
+        return 1.0
+    edges = np.rint(np.linspace(0, events.size, n_blocks + 1)).astype(np.intp)
+    counts = np.add.reduceat(events.astype(np.float64), edges[:-1])
+    expected = events.size / n_blocks * share * (1 - share)
+    return max(1.0, float(np.var(counts, ddof=1)) / expected)
+
+
+def rise_is_significant(values: FloatArray, significance: float = 0.05) -> bool:
+    """Whether values rise with their order; arguments as in `trend_is_significant`."""
+    if not trend_is_significant(values, significance):
+        return False
+    return bool(stats.kendalltau(np.arange(values.size), values).statistic > 0)
 
 
 def _check_confidence(confidence: float) -> None:

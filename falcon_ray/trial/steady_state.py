@@ -8,17 +8,10 @@ then. What is measured after warm-up is all kept: no rule starts again from zero
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
-
 from falcon_ray.errors import InputError
-from falcon_ray.space.configuration import FloatArray
 from falcon_ray.trial.requests import RequestLog
-from falcon_ray.trial.statistics import group_centres_s, throughput, trend_is_significant
-
-MIN_WINDOWS = 5
-"""With fewer, no order of the windows would be a significant trend at 5 %."""
-CLOCK_DECIMALS = 6
-"""Below a microsecond, rounding and not the service decides which window is longer."""
+from falcon_ray.trial.settling import settle
+from falcon_ray.trial.statistics import Estimate, throughput
 
 
 class WarmUpVerdict(Enum):
@@ -45,37 +38,25 @@ class PrecisionVerdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUpRule:
-    """Warm up until the throughput of recent windows shows no significant trend.
-
-    A window is a number of whole groups that takes about `window_s`, so that its edges cut no
-    batch; where one group takes longer, a window is one group.
+    """Warm up until hardly anything is left of a transient in throughput.
 
     Attributes:
         min_s: Seconds to warm up in any case.
         max_s: Seconds after which warm-up ends, whatever throughput does.
-        window_s: About how many seconds one window takes.
-        n_windows: How many recent windows the trend test looks at.
-        significance: Of the trend test. Large, because a missed trend biases the measurement
-            where a false one costs a fraction of a second.
+        max_unsettled: Share of throughput by which it may still differ from where it settles.
 
     Raises:
         InputError: A value is out of range.
     """
 
     min_s: float = 1.5
-    max_s: float = 6.0
-    window_s: float = 0.25
-    n_windows: int = 8
-    significance: float = 0.2
+    max_s: float = 12.0
+    max_unsettled: float = 0.01
 
     def __post_init__(self) -> None:
         _check_span(self.min_s, self.max_s)
-        if not self.window_s > 0:
-            raise InputError(f"window_s must be positive, got {self.window_s!r}")
-        if self.n_windows < MIN_WINDOWS:
-            raise InputError(f"n_windows must be at least {MIN_WINDOWS}, got {self.n_windows!r}")
-        if not 0 < self.significance < 1:
-            raise InputError(f"significance must lie between 0 and 1, got {self.significance!r}")
+        if not self.max_unsettled > 0:
+            raise InputError(f"max_unsettled must be positive, got {self.max_unsettled!r}")
 
     def judge(self, log: RequestLog, *, elapsed_s: float, granularity: int) -> WarmUpVerdict:
         """Say whether to go on warming up.
@@ -87,23 +68,10 @@ class WarmUpRule:
         """
         if elapsed_s < self.min_s:
             return WarmUpVerdict.KEEP_WARMING
-        durations_s = self._window_durations_s(group_centres_s(log.done_s[log.ok], granularity))
-        if durations_s.size >= MIN_WINDOWS and not trend_is_significant(
-            durations_s, self.significance
-        ):
+        settled = settle(log.done_s[log.ok], granularity=granularity)
+        if settled is not None and abs(settled.unsettled) <= self.max_unsettled:
             return WarmUpVerdict.LEVEL
         return WarmUpVerdict.GAVE_UP if elapsed_s >= self.max_s else WarmUpVerdict.KEEP_WARMING
-
-    def _window_durations_s(self, centres_s: FloatArray) -> FloatArray:
-        """How long each recent window took, oldest first; windows are counted from the end."""
-        n_steps = centres_s.size - 1
-        if n_steps < MIN_WINDOWS:
-            return np.empty(0)
-        per_second = n_steps / max(float(centres_s[-1] - centres_s[0]), self.window_s)
-        steps = max(1, round(self.window_s * per_second))
-        n_windows = min(self.n_windows, n_steps // steps)
-        edges = n_steps - steps * np.arange(n_windows, -1, -1)
-        return np.round(np.diff(centres_s[edges]), CLOCK_DECIMALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +99,39 @@ class PrecisionRule:
                 f"relative_half_width must be positive, got {self.relative_half_width!r}"
             )
 
-    def judge(self, log: RequestLog, *, elapsed_s: float, granularity: int) -> PrecisionVerdict:
+    def judge(self, rate: Estimate | None, *, elapsed_s: float) -> PrecisionVerdict:
         """Say whether to go on measuring.
 
         Args:
-            log: All requests that completed since warm-up ended; failed ones are passed over.
+            rate: Throughput as far as it is known.
             elapsed_s: Seconds since warm-up ended.
-            granularity: Completions of one whole round: the batch size times the replicas.
         """
         if elapsed_s < self.min_s:
             return PrecisionVerdict.KEEP_MEASURING
-        estimate = throughput(log.done_s[log.ok], granularity=granularity)
-        if estimate is not None and estimate.relative_half_width <= self.relative_half_width:
+        if rate is not None and rate.relative_half_width <= self.relative_half_width:
             return PrecisionVerdict.PRECISE
         if elapsed_s >= self.max_s:
             return PrecisionVerdict.GAVE_UP
         return PrecisionVerdict.KEEP_MEASURING
+
+
+def steady_rate(warm_up: RequestLog, measured: RequestLog, *, granularity: int) -> Estimate | None:
+    """Throughput once the service has settled, from the whole load where it has enough rounds.
+
+    Args:
+        warm_up: Requests of one load, up to where the measurement begins.
+        measured: Those of the same load that follow; failed ones are passed over in both.
+        granularity: Completions of one whole round: the batch size times the replicas.
+
+    Returns:
+        Requests per second, or None where fewer than five whole rounds were measured.
+    """
+    alone = throughput(measured.done_s[measured.ok], granularity=granularity)
+    if alone is None:
+        return None
+    whole = RequestLog.concat([warm_up, measured])
+    settled = settle(whole.done_s[whole.ok], granularity=granularity)
+    return alone if settled is None else settled.rate
 
 
 def _check_span(min_s: float, max_s: float) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from falcon_ray.errors import InputError
 from falcon_ray.space.objective import Slo
-from falcon_ray.trial.arrivals import poisson
+from falcon_ray.trial.arrivals import Poisson
 from falcon_ray.trial.capacity import CapacitySearch, seconds_to_certify
 from falcon_ray.trial.statistics import SloVerdict, percentiles_ms, slo_verdict
 
@@ -140,7 +140,7 @@ def test_a_coarser_resolution_needs_fewer_loads() -> None:
 
 def test_a_simulated_queue_is_certified_near_its_true_capacity() -> None:
     def latencies_ms(rate_rps: float, n: int, rng: np.random.Generator) -> np.ndarray:
-        arrivals_s = poisson(rate_rps, n / rate_rps, rng)
+        arrivals_s = Poisson().draw(rate_rps, n / rate_rps, rng)
         # Lindley's recursion, solved: the backlog is a walk above its running minimum.
         steps_s = SERVICE_MS / 1e3 - np.diff(arrivals_s, append=arrivals_s[-1])
         walk_s = np.concatenate([[0.0], np.cumsum(steps_s)[:-1]])
@@ -185,3 +185,24 @@ def test_seconds_to_certify_is_the_requests_needed_over_the_rate() -> None:
     assert seconds_to_certify(100.0, Slo(latency_budget_ms=50.0)) == pytest.approx(2.99)
     slo = Slo(latency_budget_ms=50.0, latency_percentile=95.0)
     assert seconds_to_certify(10.0, slo) == pytest.approx(5.9)  # 59 requests
+
+
+def test_a_capacity_that_cannot_beat_the_incumbent_is_not_refined() -> None:
+    search = CapacitySearch(SATURATION_RPS, rate_to_beat_rps=60.0)
+    assert run(search, threshold(40.0)) == pytest.approx([70.0, 35.0, math.sqrt(35.0 * 70.0)])
+    assert search.cut_short  # 49.5/s is not met, and 60/s is to be beaten
+    assert search.capacity_rps == pytest.approx(35.0)
+
+
+def test_a_rate_is_met_before_a_capacity_is_given_up() -> None:
+    search = CapacitySearch(SATURATION_RPS, rate_to_beat_rps=200.0)
+    assert run(search, threshold(20.0)) == pytest.approx([70.0, 35.0, 10.5])
+    assert search.capacity_rps == pytest.approx(10.5)
+
+
+def test_a_capacity_that_may_beat_the_incumbent_is_refined() -> None:
+    search = CapacitySearch(SATURATION_RPS, rate_to_beat_rps=30.0)
+    run(search, threshold(40.0))
+    assert not search.cut_short
+    assert search.capacity_rps is not None
+    assert 40.0 / 1.05 <= search.capacity_rps <= 40.0

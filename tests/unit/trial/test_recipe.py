@@ -4,9 +4,11 @@ import pytest
 
 from falcon_ray.errors import InfeasibleCause, InfeasibleError, TrialFailedError
 from falcon_ray.space.observation import TrialStatus
+from falcon_ray.space.workload import LoadPath, Workload
+from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.protocols import EndpointFacts
-from falcon_ray.trial.recipe import MeasurementPlan
-from tests.fakes import FakeEndpoint, VirtualClock
+from falcon_ray.trial.steady_state import WarmUpRule
+from tests.fakes import FakeEndpoint, FakeUsage, VirtualClock
 from tests.unit.trial.trials import (
     CONFIGURATION,
     SATURATION_RPS,
@@ -28,8 +30,9 @@ def test_phases_come_in_the_order_of_a_trial() -> None:
 def test_with_an_slo_the_offered_rates_come_after_the_measurement() -> None:
     trial = Trial(plan=with_slo(10_000.0))
     trial.run()
-    assert trial.phases[:4] == ["deploying", "warming up", "measuring", "offering 70/s"]
-    assert all(phase.startswith("offering") for phase in trial.phases[3:-1])
+    assert trial.phases[:3] == ["deploying", "warming up", "measuring"]
+    assert trial.phases[3:5] == ["sending single requests", "offering 70/s"]
+    assert all(phase.startswith("offering") for phase in trial.phases[4:-1])
     assert trial.phases[-1] == "removing"
 
 
@@ -50,7 +53,7 @@ def test_at_saturation_a_request_waits_for_the_batch_before_its_own() -> None:
 def test_the_load_keeps_as_many_in_flight_as_the_endpoint_asks_for() -> None:
     trial = Trial()
     trial.run()
-    assert trial.load.concurrencies == [8]
+    assert trial.load.concurrencies == [8, 1]  # the last one only sees whether it still answers
 
 
 def test_requests_of_the_warm_up_are_not_counted() -> None:
@@ -65,26 +68,68 @@ def test_what_endpoint_monitor_and_load_say_stands_in_the_measurement() -> None:
         enforcement={"cpu": "threads"},
         environment={"device": "cpu"},
     )
-    measured = served_by(endpoint(said=said, model_says_rps=120.0)).measure()
+    trial = served_by(endpoint(said=said))
+    trial.monitor.usage = FakeUsage(
+        memory_gib=1.5, gpu_memory_gib=2.5, gpu_utilization_pct=70.0, gpu_power_w=90.0
+    )
+    trial.load.lags_ms, trial.load.cpu_shares = (0.5,), (0.3,)
+    measured = trial.measure()
     assert measured.service_time_ms == 40.0
     assert measured.output_error == 0.001
     assert measured.enforcement == {"cpu": "threads"}
     assert measured.environment == {"device": "cpu"}
-    assert measured.model_rps == 120.0
     assert measured.memory_gib == 1.5
+    assert measured.gpu_memory_gib == 2.5
+    assert measured.gpu_utilization_pct == 70.0
+    assert measured.gpu_power_w == 90.0
+    assert measured.n_drivers == 1
+    assert measured.driver_lag_ms == pytest.approx(0.5)
+    assert measured.driver_cpu_share == pytest.approx(0.3)
+    assert measured.load_path == "handle"
     assert measured.extra == {"tokens_per_s": 7.0}
 
 
 @pytest.mark.parametrize(
-    ("model_rps", "path_limited"),
-    # Below 80 % of the model's rate: 100 < 0.8 * 126 = 100.8, but 100 >= 0.8 * 124 = 99.2.
-    [(None, False), (100.0, False), (124.0, False), (126.0, True)],
+    ("path_every_s", "path_limited"),
+    # The model answers 4 every 40 ms, 100/s. Below 80/s the path is the limit: 4 / 0.049 s =
+    # 81.6/s is not, 4 / 0.051 s = 78.4/s is.
+    [(0.04, False), (0.049, False), (0.051, True)],
 )
 def test_serve_is_the_limit_where_it_delivers_less_than_80_percent_of_the_model(
-    *, model_rps: float | None, path_limited: bool
+    *, path_every_s: float, path_limited: bool
 ) -> None:
-    measured = served_by(endpoint(model_says_rps=model_rps)).measure()
+    trial = served_by(endpoint(), model_every_s=0.04)
+    trial.load.batches_every_s = (path_every_s,)
+    measured = trial.measure()
+    assert measured.saturation_rps == pytest.approx(4 / path_every_s)
+    assert measured.model_rps == pytest.approx(SATURATION_RPS)
+    assert measured.model_rps_ci_low == pytest.approx(SATURATION_RPS)
     assert measured.path_limited is path_limited
+
+
+def test_without_a_way_past_serve_the_model_alone_is_not_known() -> None:
+    measured = Trial().measure()
+    assert (measured.model_rps, measured.path_limited) == (None, False)
+
+
+def test_load_inside_the_replica_is_the_model_alone() -> None:
+    plan = MeasurementPlan(workload=Workload(path=LoadPath.REPLICA))
+    measured = served_by(endpoint(), plan).measure()
+    assert measured.model_rps == measured.saturation_rps
+    assert measured.load_path == "replica"
+
+
+def test_all_requests_are_told_by_phase() -> None:
+    trial = served_by(endpoint(), model_every_s=0.04)
+    trial.run()
+    # 37 batches of 40 ms in the first 1.5 s; the 38th to the 112th until 4.5 s.
+    assert trial.told == [("warm_up", None, 37 * 4), ("saturation", None, 75 * 4)]
+
+
+def test_requests_of_a_trial_that_ends_early_are_told_too() -> None:
+    trial = served_by(endpoint(fail_every=2))
+    trial.run()
+    assert trial.told == [("warm_up", None, 12 * 4)]
 
 
 def test_a_few_failed_requests_are_left_out_of_throughput_and_told() -> None:
@@ -95,13 +140,15 @@ def test_a_few_failed_requests_are_left_out_of_throughput_and_told() -> None:
 
 
 def test_times_of_a_measured_trial_are_those_of_its_phases() -> None:
-    trial = Trial()
+    trial = Trial(model_every_s=0.04)
     times = trial.run().times
     assert times.deploy_s == 2.0
     assert times.warm_up_s == 1.5  # the shortest warm-up: the service is level at once
-    assert times.measure_s == 3.0 + 2.0  # at saturation, and the model's own queue
+    assert times.measure_s == pytest.approx(
+        3.0 + 0.5 + 2.0 + 0.1
+    )  # at saturation; the model's own queue; a last request
     assert times.teardown_s == 0.5
-    assert trial.clock() == 2.0 + 1.5 + 5.0 + 0.5
+    assert trial.clock() == pytest.approx(2.0 + 1.5 + 5.6 + 0.5)
 
 
 def test_a_deployment_that_fails_took_only_time_to_deploy() -> None:
@@ -122,9 +169,10 @@ def test_a_trial_that_ends_while_warming_up_took_no_time_to_be_removed_but_the_r
 def test_a_trial_that_ends_while_measuring_spent_its_time_there() -> None:
     trial = served_by(endpoint(service_s=3.0))
     times = trial.run().times
-    # Each phase gives up at its longest; the model's own queue is not loaded any more.
-    assert (times.warm_up_s, times.measure_s, times.teardown_s) == (6.0, 10.0, 0.5)
-    assert trial.clock() == 2.0 + 6.0 + 10.0 + 0.5
+    # Warm-up gives up after 12 s, measuring when the batch that runs at 10 s is answered; the
+    # model's own queue is not loaded any more.
+    assert (times.warm_up_s, times.measure_s, times.teardown_s) == (12.0, 12.0, 0.5)
+    assert trial.clock() == 2.0 + 12.0 + 12.0 + 0.5
 
 
 def test_a_constructor_that_raises_is_a_lesson_about_the_configuration() -> None:
@@ -164,13 +212,13 @@ def test_infeasible_at_the_second_attempt_is_not_tried_a_third_time() -> None:
 
 @pytest.mark.parametrize(
     "replaced_after_s",
-    # Warm-up lasts until 1.5 s, saturation until 4.5 s, the model's own queue until 6.5 s.
+    # Warm-up lasts until 1.5 s, saturation until 4.5 s, the model's own queue until 7 s.
     [1.0, 3.0, 6.0],
 )
 def test_a_replica_that_was_replaced_fails_the_trial_though_every_request_succeeded(
     replaced_after_s: float,
 ) -> None:
-    trial = served_by(endpoint(replaced_after_s=replaced_after_s))
+    trial = served_by(endpoint(replaced_after_s=replaced_after_s), model_every_s=0.04)
     observation = trial.run()
     assert observation.status is TrialStatus.FAILED
     assert "first became second" in observation.reason
@@ -224,13 +272,13 @@ def test_too_slow_a_service_is_a_lesson() -> None:
     trial = served_by(endpoint(service_s=3.0))
     observation = trial.run()
     assert observation.status is TrialStatus.INFEASIBLE
-    # Batches end at 3, 6, 9, 12 and 15 s; warm-up takes the first two and measuring the rest.
+    # Batches end every 3 s; warm-up takes the first four and measuring four more.
     assert (
-        observation.reason == "only 12 requests completed in 10 s: too slow to measure in that time"
+        observation.reason == "only 16 requests completed in 12 s: too slow to measure in that time"
     )
     assert observation.cause is InfeasibleCause.TIMEOUT
-    # A fourth batch of 4 may have been about to end: 16 in 10 s; it is 4 in 3 s.
-    assert observation.at_most_rps == pytest.approx(1.6)
+    # A fifth batch of 4 may have been about to end: 20 in 12 s; it is 4 in 3 s.
+    assert observation.at_most_rps == pytest.approx(20 / 12)
     assert_gone(trial)
 
 
@@ -274,10 +322,20 @@ def test_outputs_near_enough_or_unknown_are_accepted(
     served_by(endpoint(said=said), MeasurementPlan(max_output_error=limit)).measure()
 
 
-def test_a_service_that_answers_nothing_while_warming_up_is_a_lesson() -> None:
-    observation = served_by(endpoint(service_s=100.0)).run()
+@pytest.mark.parametrize(
+    ("warm_up_s", "reason"),
+    [
+        (6.0, "no request was answered in 6 s of warm-up"),
+        (12.0, "no request was answered for 10 s"),
+    ],
+)
+def test_a_service_that_answers_nothing_while_warming_up_is_a_lesson(
+    warm_up_s: float, reason: str
+) -> None:
+    plan = MeasurementPlan(warm_up=WarmUpRule(max_s=warm_up_s))
+    observation = served_by(endpoint(service_s=100.0), plan).run()
     assert observation.status is TrialStatus.INFEASIBLE
-    assert observation.reason == "no request was answered in 6 s of warm-up"
+    assert observation.reason == reason
     assert (observation.cause, observation.at_most_rps) == (InfeasibleCause.TIMEOUT, None)
 
 
@@ -287,7 +345,7 @@ def test_a_level_and_precise_measurement_says_so() -> None:
 
 
 def test_a_warm_up_that_ran_out_of_time_says_so() -> None:
-    # Six seconds hold four batches of 1.5 s, too few to see a trend; ten more seconds hold six.
+    # Twelve seconds hold eight batches of 1.5 s, too few to see a trend.
     measured = served_by(endpoint(service_s=1.5)).measure()
     assert measured.warm is False
     assert measured.saturation_rps == pytest.approx(4 / 1.5)

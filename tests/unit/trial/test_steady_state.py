@@ -5,13 +5,15 @@ import pytest
 
 from falcon_ray.errors import InputError
 from falcon_ray.space.configuration import FloatArray
+from falcon_ray.trial.known_service import BatchTimes, KnownService
 from falcon_ray.trial.requests import RequestLog
-from falcon_ray.trial.statistics import Estimate, throughput
+from falcon_ray.trial.statistics import Estimate
 from falcon_ray.trial.steady_state import (
     PrecisionRule,
     PrecisionVerdict,
     WarmUpRule,
     WarmUpVerdict,
+    steady_rate,
 )
 
 BATCH = 8
@@ -22,6 +24,60 @@ def log_of(done_s: FloatArray, *, ok: bool = True) -> RequestLog:
     return RequestLog(
         intended_s=done_s, sent_s=done_s, done_s=done_s, ok=np.full(done_s.size, ok, np.bool_)
     )
+
+
+def known(
+    *,
+    batch_s: float,
+    noise_cv: float,
+    noise_correlation: float = 0.0,
+    depth: float = 0.0,
+    recovers_in_s: float = 1.0,
+    seed: int,
+) -> FloatArray:
+    """Completions of a service with a known answer, for 21 s."""
+    law = KnownService(
+        batch_size=BATCH,
+        service_s=batch_s,
+        noise_cv=noise_cv,
+        noise_correlation=noise_correlation,
+        warm_up_depth=depth,
+        warm_up_batches=recovers_in_s / batch_s,
+    )
+    times_s = BatchTimes(law, np.random.default_rng(seed)).take(round(26.0 / batch_s))
+    done_s = np.repeat(np.cumsum(times_s), BATCH)
+    return done_s[done_s < 21.0]
+
+
+@pytest.mark.parametrize(
+    ("batch_s", "noise_cv", "noise_correlation", "depth", "recovers_in_s"),
+    [
+        (0.05, 0.05, 0.0, 0.0, 1.0),
+        (0.02, 0.1, 0.5, 0.0, 1.0),
+        (0.02, 0.05, 0.0, 0.2, 1.0),
+        (0.05, 0.1, 0.5, 0.2, 1.0),
+        (0.05, 0.1, 0.0, 0.2, 2.0),
+        (0.02, 0.1, 0.5, 0.2, 2.0),
+    ],
+)
+def test_the_interval_of_a_measurement_covers_the_truth_in_90_of_100_runs(
+    batch_s: float, noise_cv: float, noise_correlation: float, depth: float, recovers_in_s: float
+) -> None:
+    covered, errors = 0, list[float]()
+    for seed in range(100):
+        done_s = known(
+            batch_s=batch_s,
+            noise_cv=noise_cv,
+            noise_correlation=noise_correlation,
+            depth=depth,
+            recovers_in_s=recovers_in_s,
+            seed=seed,
+        )
+        rate = measure_by_the_rules(done_s)
+        covered += rate.ci_low <= BATCH / batch_s <= rate.ci_high
+        errors.append(rate.mean * batch_s / BATCH - 1)
+    assert covered >= 90
+    assert abs(np.mean(errors)) < 0.02
 
 
 def service(
@@ -69,21 +125,21 @@ def test_throughput_that_falls_is_not_level_either() -> None:
 
 
 def test_warm_up_gives_up_at_its_maximum_and_says_so() -> None:
-    done_s = service(until_s=6.0, batch_s=0.02, slow=0.5, recovers_in_s=10.0)
-    assert warm_up_verdict(done_s, 6.0) is WarmUpVerdict.GAVE_UP
+    done_s = service(until_s=12.0, batch_s=0.02, slow=0.5, recovers_in_s=20.0)
+    assert warm_up_verdict(done_s, 12.0) is WarmUpVerdict.GAVE_UP
 
 
 def test_few_batches_are_not_level() -> None:
     # 0.5 s a batch: 3 in 1.9 s, 11 in 5.9 s.
     assert warm_up_verdict(service(until_s=1.9, batch_s=0.5), 1.9) is WarmUpVerdict.KEEP_WARMING
     assert warm_up_verdict(service(until_s=5.9, batch_s=0.5), 5.9) is WarmUpVerdict.LEVEL
-    assert warm_up_verdict(service(until_s=6.0, batch_s=2.0), 6.0) is WarmUpVerdict.GAVE_UP
+    assert warm_up_verdict(service(until_s=12.0, batch_s=2.0), 12.0) is WarmUpVerdict.GAVE_UP
 
 
 def test_failed_requests_do_not_warm_anything() -> None:
     done_s = service(until_s=2.0, batch_s=0.02)
     assert warm_up_verdict(done_s, 2.0, ok=False) is WarmUpVerdict.KEEP_WARMING
-    assert warm_up_verdict(np.empty(0), 6.0) is WarmUpVerdict.GAVE_UP
+    assert warm_up_verdict(np.empty(0), 12.0) is WarmUpVerdict.GAVE_UP
 
 
 def test_a_slow_first_batch_does_not_prolong_the_warm_up() -> None:
@@ -92,45 +148,47 @@ def test_a_slow_first_batch_does_not_prolong_the_warm_up() -> None:
     assert warm_up_verdict(done_s, 2.9) is WarmUpVerdict.LEVEL
 
 
-def precision_verdict(
-    done_s: FloatArray, elapsed_s: float, *, rule: PrecisionRule | None = None, ok: bool = True
-) -> PrecisionVerdict:
-    rule = rule or PrecisionRule()
-    return rule.judge(log_of(done_s, ok=ok), elapsed_s=elapsed_s, granularity=BATCH)
+@pytest.mark.parametrize(
+    ("half_width", "elapsed_s", "verdict"),
+    [
+        (0.01, 2.9, PrecisionVerdict.KEEP_MEASURING),  # it takes its minimum in any case
+        (0.01, 3.0, PrecisionVerdict.PRECISE),
+        (0.031, 9.9, PrecisionVerdict.KEEP_MEASURING),
+        (0.031, 10.0, PrecisionVerdict.GAVE_UP),
+        (None, 9.9, PrecisionVerdict.KEEP_MEASURING),
+        (None, 10.0, PrecisionVerdict.GAVE_UP),
+    ],
+)
+def test_a_measurement_ends_when_its_interval_is_narrow_or_time_is_up(
+    half_width: float | None, elapsed_s: float, verdict: PrecisionVerdict
+) -> None:
+    rate = None if half_width is None else Estimate(1.0, 1.0 - half_width, 1.0 + half_width)
+    assert PrecisionRule().judge(rate, elapsed_s=elapsed_s) is verdict
 
 
-def test_measurement_takes_its_minimum_even_when_precise() -> None:
-    done_s = service(until_s=2.9, batch_s=0.02)
-    assert precision_verdict(done_s, 2.9) is PrecisionVerdict.KEEP_MEASURING
+def test_a_rate_takes_five_whole_rounds_of_measuring() -> None:
+    done_s = np.repeat(np.arange(20.0), BATCH)
+    warm, short = log_of(done_s[: 15 * BATCH]), log_of(done_s[16 * BATCH :])
+    assert steady_rate(warm, short, granularity=BATCH) is None
+    measured = log_of(done_s[15 * BATCH :])
+    rate = steady_rate(warm, measured, granularity=BATCH)
+    assert rate is not None
+    assert rate.mean == pytest.approx(BATCH)  # a batch a second
+    alone = steady_rate(log_of(done_s[:0]), measured, granularity=BATCH)
+    assert alone is not None
+    assert alone.mean == pytest.approx(BATCH)
 
 
-def test_a_narrow_interval_is_precise() -> None:
-    # 60 batches with 3 % noise: 2.13 * 3 % / sqrt(60) = 0.8 % of throughput.
-    assert precision_verdict(service(until_s=3.0, batch_s=0.05), 3.0) is PrecisionVerdict.PRECISE
-
-
-def test_a_wide_interval_is_not_precise_until_time_is_up() -> None:
-    done_s = service(until_s=3.0, batch_s=0.05)
-    strict = PrecisionRule(relative_half_width=0.001)
-    assert precision_verdict(done_s, 9.9, rule=strict) is PrecisionVerdict.KEEP_MEASURING
-    assert precision_verdict(done_s, 10.0, rule=strict) is PrecisionVerdict.GAVE_UP
-
-
-def test_nothing_completed_is_not_precise() -> None:
-    assert precision_verdict(np.empty(0), 5.0) is PrecisionVerdict.KEEP_MEASURING
-    done_s = service(until_s=3.0, batch_s=0.05)
-    assert precision_verdict(done_s, 10.0, ok=False) is PrecisionVerdict.GAVE_UP
+def test_failed_requests_are_no_throughput() -> None:
+    done_s = np.repeat(np.arange(20.0), BATCH)
+    assert steady_rate(log_of(done_s), log_of(done_s, ok=False), granularity=BATCH) is None
 
 
 def test_senseless_rules_are_refused() -> None:
     with pytest.raises(InputError, match="min_s <= max_s"):
-        WarmUpRule(min_s=7.0)
-    with pytest.raises(InputError, match="window_s must be positive"):
-        WarmUpRule(window_s=0.0)
-    with pytest.raises(InputError, match="n_windows must be at least 5"):
-        WarmUpRule(n_windows=4)
-    with pytest.raises(InputError, match="significance must lie between"):
-        WarmUpRule(significance=1.0)
+        WarmUpRule(min_s=13.0)
+    with pytest.raises(InputError, match="max_unsettled must be positive"):
+        WarmUpRule(max_unsettled=0.0)
     with pytest.raises(InputError, match="min_s <= max_s"):
         PrecisionRule(min_s=-1.0)
     with pytest.raises(InputError, match="relative_half_width must be positive"):
@@ -139,24 +197,21 @@ def test_senseless_rules_are_refused() -> None:
 
 def measure_by_the_rules(done_s: FloatArray) -> Estimate:
     """What a trial does: warm up, then measure, asking a rule every quarter of a second."""
-    log, warm_up, precision = log_of(done_s), WarmUpRule(), PrecisionRule()
+    log, warm_up, precision = log_of(done_s), WarmUpRule(), PrecisionRule(max_s=8.0)
     start_s = POLL_S
     while (
         warm_up.judge(log.between(0.0, start_s), elapsed_s=start_s, granularity=BATCH)
         is WarmUpVerdict.KEEP_WARMING
     ):
         start_s += POLL_S
-    taken_s = POLL_S
-    while (
-        precision.judge(
-            log.between(start_s, start_s + taken_s), elapsed_s=taken_s, granularity=BATCH
-        )
-        is PrecisionVerdict.KEEP_MEASURING
-    ):
+    taken_s = 0.0
+    while True:
         taken_s += POLL_S
-    estimate = throughput(log.between(start_s, start_s + taken_s).done_s, granularity=BATCH)
-    assert estimate is not None
-    return estimate
+        measured = log.between(start_s, start_s + taken_s)
+        rate = steady_rate(log.between(0.0, start_s), measured, granularity=BATCH)
+        if precision.judge(rate, elapsed_s=taken_s) is not PrecisionVerdict.KEEP_MEASURING:
+            assert rate is not None
+            return rate
 
 
 def measure_by_three_windows(done_s: FloatArray) -> float:
@@ -171,7 +226,7 @@ def measure_by_three_windows(done_s: FloatArray) -> float:
 
 @pytest.mark.parametrize(
     ("batch_s", "largest_error"),
-    [(0.02, 0.01), (0.05, 0.01), (0.2, 0.025)],
+    [(0.02, 0.01), (0.05, 0.015), (0.2, 0.025)],
 )
 def test_a_slow_warm_up_costs_less_than_half_the_error_of_three_windows(
     batch_s: float, largest_error: float

@@ -5,8 +5,10 @@ import math
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import Slo
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus
+from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.protocols import EndpointFacts
-from falcon_ray.trial.recipe import MeasurementPlan, TrialRecipe
+from falcon_ray.trial.recipe import TrialRecipe
+from falcon_ray.trial.requests import RequestLog
 from tests.fakes import FakeBackend, FakeEndpoint, FakeLoadGenerator, FakeMonitor, VirtualClock
 
 CONFIGURATION = Configuration({"batch_size": 4})
@@ -24,6 +26,7 @@ class Trial:
         clock: VirtualClock | None = None,
         load_error: BaseException | None = None,
         load_error_after_s: float = 0.0,
+        model_every_s: float | None = None,
     ) -> None:
         self.clock = clock or VirtualClock()
         self.backend = FakeBackend(self.clock, list(attempts) or [self.endpoint()])
@@ -33,33 +36,49 @@ class Trial:
             error_after_s=load_error_after_s,
             metrics={"tokens_per_s": 7.0},
         )
+        self.model_load = (
+            None
+            if model_every_s is None
+            else FakeLoadGenerator(self.clock, batches_every_s=(model_every_s,))
+        )
         self.monitor = FakeMonitor()
+        self.told = list[tuple[str, float | None, int]]()
         self.phases = list[str]()
         self.recipe = TrialRecipe(
             backend=self.backend,
             load=self.load,
+            model_load=self.model_load,
             monitor=self.monitor,
             plan=plan or MeasurementPlan(),
             clock=self.clock,
             on_phase=self.phases.append,
+            on_requests=self._tell,
         )
+
+    def _tell(self, phase: str, offered_rps: float | None, log: RequestLog) -> None:
+        self.told.append((phase, offered_rps, log.n))
 
     def endpoint(self) -> FakeEndpoint:
         return FakeEndpoint(clock=self.clock)
 
-    def run(self) -> Observation:
-        return self.recipe.run(CONFIGURATION)
+    def run(self, *, rate_to_beat_rps: float | None = None) -> Observation:
+        return self.recipe.run(CONFIGURATION, rate_to_beat_rps=rate_to_beat_rps)
 
-    def measure(self) -> Measurement:
-        observation = self.run()
+    def measure(self, *, rate_to_beat_rps: float | None = None) -> Measurement:
+        observation = self.run(rate_to_beat_rps=rate_to_beat_rps)
         assert observation.status is TrialStatus.MEASURED, observation.reason
         assert observation.measurement is not None
         return observation.measurement
 
 
-def served_by(endpoint: FakeEndpoint, plan: MeasurementPlan | None = None) -> Trial:
+def served_by(
+    endpoint: FakeEndpoint,
+    plan: MeasurementPlan | None = None,
+    *,
+    model_every_s: float | None = None,
+) -> Trial:
     """A trial of this endpoint, on the endpoint's own clock."""
-    return Trial(endpoint, plan=plan, clock=endpoint.clock)
+    return Trial(endpoint, plan=plan, clock=endpoint.clock, model_every_s=model_every_s)
 
 
 def endpoint(
@@ -69,7 +88,7 @@ def endpoint(
     open_loop_fails: bool = False,
     replaced_after_s: float = math.inf,
     said: EndpointFacts | None = None,
-    model_says_rps: float | None = None,
+    hangs_after_s: float = math.inf,
 ) -> FakeEndpoint:
     return FakeEndpoint(
         clock=VirtualClock(),
@@ -78,7 +97,7 @@ def endpoint(
         open_loop_fails=open_loop_fails,
         replaced_after_s=replaced_after_s,
         said=said or EndpointFacts(),
-        model_says_rps=model_says_rps,
+        hangs_after_s=hangs_after_s,
     )
 
 

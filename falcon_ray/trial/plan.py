@@ -1,0 +1,87 @@
+"""How long and how exactly to measure: one plan serves every trial of a search.
+
+A plan holds rules and bounds. It does not know how load is made, nor what is deployed.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from falcon_ray.errors import InputError
+from falcon_ray.space.objective import Slo
+from falcon_ray.space.workload import Scenario, Workload
+from falcon_ray.trial.arrivals import ArrivalProcess, Poisson
+from falcon_ray.trial.client import ClientRule
+from falcon_ray.trial.overload import OverloadRule
+from falcon_ray.trial.slo_rule import SloRule
+from falcon_ray.trial.statistics import requests_to_certify
+from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
+
+LOAD_POINT_FACTOR = 4
+"""Requests of a load that is judged as a whole, in multiples of the fewest that can certify."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementPlan:
+    """How long and how exactly to measure; one plan serves a whole search.
+
+    Attributes:
+        workload: The load that configurations are compared under.
+        warm_up: When the deployment counts as warm.
+        precision: When its throughput is known well enough.
+        arrivals: How arrivals are spread in open loop.
+        slo_rule: When a rate is certified under the SLO.
+        overload: When an offered rate is seen to be too high.
+        client: When the drivers are too late to be believed.
+        poll_s: How often the rules are asked.
+        model_s: Seconds of load on the model's own queue; 0 leaves that out.
+        slo: Latency limit to certify a rate under, or None for throughput only.
+        stall_s: Without an answer for so long, a service that has requests counts as hung.
+        max_load_points: Offered rates to try under the SLO.
+        load_point_max_s: Longest time at one offered rate.
+        max_error_rate: A configuration that is shown to fail more of its requests is infeasible.
+        max_output_error: One whose outputs differ more from float32 is refused; None accepts all.
+        max_attempts: How often a trial is tried when the infrastructure fails under it.
+        seed: Of the arrival times.
+
+    Raises:
+        InputError: A value is out of range, or the server scenario has no latency limit.
+    """
+
+    workload: Workload = field(default_factory=Workload)
+    warm_up: WarmUpRule = field(default_factory=WarmUpRule)
+    precision: PrecisionRule = field(default_factory=PrecisionRule)
+    arrivals: ArrivalProcess = field(default_factory=Poisson)
+    slo_rule: SloRule = field(default_factory=SloRule)
+    overload: OverloadRule = field(default_factory=OverloadRule)
+    client: ClientRule = field(default_factory=ClientRule)
+    poll_s: float = 0.5
+    model_s: float = 2.0
+    slo: Slo | None = None
+    stall_s: float = 10.0
+    max_load_points: int = 8
+    load_point_max_s: float = 30.0
+    max_error_rate: float = 0.01
+    max_output_error: float | None = None
+    max_attempts: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("poll_s", "stall_s", "load_point_max_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be positive and finite, got {value!r}")
+        if not (math.isfinite(self.model_s) and self.model_s >= 0):
+            raise InputError(f"model_s must not be negative, got {self.model_s!r}")
+        if self.workload.scenario is Scenario.SERVER and self.slo is None:
+            raise InputError("the server scenario needs a latency limit; give latency_budget_ms")
+
+    def load_point_s(self, rate_rps: float) -> float:
+        """Longest time at one offered rate.
+
+        Where any stretch of the arrivals is like any other, the load ends as soon as it can be
+        judged. Else all of it has to be seen: four times the fewest requests that can certify.
+        """
+        if self.slo is None or self.arrivals.steady:
+            return self.load_point_max_s
+        needed = LOAD_POINT_FACTOR * requests_to_certify(self.slo.latency_percentile)
+        return min(self.load_point_max_s, max(2.0, needed / rate_rps))
