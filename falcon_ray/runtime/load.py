@@ -1,31 +1,30 @@
-"""Load through a deployment handle, made by driver actors on the node that runs the trial.
+"""The load of a trial by each path: through a handle, by HTTP, and inside the replicas.
 
-Each driver is one asyncio process. Latency is taken from the intended send time, on the
-driver's own monotonic clock. What a rate means or when it has been long enough is not decided
-here.
+A generator talks to driver actors and puts their records together. What a rate means, and when
+it has been long enough, is not decided here.
 """
 
-import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import numpy as np
 import ray
-from ray import serve
-from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from falcon_ray.errors import TrialFailedError
 from falcon_ray.runtime.faults import ray_failures
-from falcon_ray.runtime.references import Reference, load_reference
+from falcon_ray.runtime.load_core import Effort
+from falcon_ray.runtime.load_driver import Collected, Failures
+from falcon_ray.runtime.load_inside import Share
+from falcon_ray.runtime.load_placement import CALL_TIMEOUT_S, DriverPool, PlacedDriver
+from falcon_ray.runtime.load_transport import HandleRoute, HttpRoute, Route
+from falcon_ray.runtime.target import HttpBody
 from falcon_ray.space.configuration import FloatArray
-from falcon_ray.trial.protocols import Endpoint, LoadSession
-from falcon_ray.trial.requests import RequestLog
+from falcon_ray.trial.protocols import Endpoint, LoadHealth, LoadSession
+from falcon_ray.trial.requests import MS_PER_S, RequestLog
 
-CALL_TIMEOUT_S = 60.0
-REQUEST_TIMEOUT_S = 30.0
-CLIENTS_PER_DRIVER = 128
+OPEN_LOOP_MARGIN_S = 0.05
+"""From asking the drivers to start until the first request may be due."""
 
 
 class ServeEndpoint(Endpoint, Protocol):
@@ -41,228 +40,228 @@ class ServeEndpoint(Endpoint, Protocol):
         """Method of the ingress that answers a request through a handle."""
         ...
 
+    @property
+    def url(self) -> str:
+        """Where the application answers HTTP, as seen from any node that has a replica."""
+        ...
 
-class _Records:
-    """Times of completed requests, handed over as plain arrays."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float, bool]] = []
-
-    def take(self) -> FloatArray:
-        rows, self.rows = self.rows, []
-        return np.asarray(rows, dtype=np.float64).reshape(-1, 4)
+    def processes(self) -> Sequence[tuple[str, int]]:
+        """Ray node and process id of every replica."""
+        ...
 
 
-class LoadDriver:
-    """Sends one example request again and again; an actor."""
-
-    def __init__(self, request: Any, response_metrics: Reference | None = None) -> None:  # noqa: ANN401
-        self._request = request
-        self._read_metrics = load_reference(response_metrics) if response_metrics else None
-        self._metric_sums: dict[str, float] = {}
-        self._n_read = 0
-        self._records = _Records()
-        self._clients: list[asyncio.Task[None]] = []
-        self._last_error = ""
-        self._lost_replica = False
-
-    async def ready(self) -> None:
-        """Return once the process is up."""
-
-    async def start_closed_loop(self, app: str, method: str, concurrency: int) -> None:
-        """Keep `concurrency` requests in flight until `stop`."""
-        self._lost_replica = False
-        handle = _method_handle(app, method)
-
-        async def client() -> None:
-            while True:
-                sent = time.perf_counter()
-                ok = await self._send(handle)
-                self._records.rows.append((sent, sent, time.perf_counter(), ok))
-
-        self._clients = [asyncio.create_task(client()) for _ in range(concurrency)]
-
-    async def collect(self, seconds: float) -> FloatArray:
-        """Wait, then return the requests completed since the last call, shape (n, 4)."""
-        await asyncio.sleep(seconds)
-        return self._records.take()
-
-    async def stop(self) -> None:
-        """End the closed loop; requests in flight are given up."""
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-        self._clients = []
-        self._records.take()
-
-    async def open_loop(
-        self, app: str, method: str, arrivals_s: FloatArray, timeout_s: float
-    ) -> FloatArray:
-        """Send at the intended times and wait for every answer, or for the time-out."""
-        handle = _method_handle(app, method)
-        start = time.perf_counter() + 0.01
-        records = _Records()
-
-        async def request(intended: float) -> None:
-            sent = time.perf_counter()
-            try:
-                ok = await asyncio.wait_for(self._send(handle), timeout_s)
-            except TimeoutError:
-                ok, self._last_error = False, f"no answer within {timeout_s:g} s"
-            records.rows.append((intended, sent, time.perf_counter(), ok))
-
-        tasks: list[asyncio.Task[None]] = []
-        for arrival_s in arrivals_s:
-            intended = start + float(arrival_s)
-            if (wait := intended - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(request(intended)))
-        await asyncio.gather(*tasks)
-        return records.take()
-
-    async def last_error(self) -> str:
-        """What the latest failed request said."""
-        return self._last_error
-
-    async def lost_replica(self) -> bool:
-        """Whether a request failed because its replica's process died."""
-        return self._lost_replica
-
-    async def response_metrics(self) -> dict[str, float]:
-        """Means of the declared response metrics over all answers read so far."""
-        return {name: total / self._n_read for name, total in self._metric_sums.items()}
-
-    async def _send(self, handle: Any) -> bool:  # noqa: ANN401 - a DeploymentHandle
-        try:
-            response = await handle.remote(self._request)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the target may raise anything
-            self._last_error = f"{type(error).__name__}: {_last_line(str(error))}"
-            self._lost_replica |= isinstance(error, RayActorError)
-            await asyncio.sleep(0.01)
-            return False
-        if self._read_metrics is not None:
-            for name, value in self._read_metrics(response).items():
-                self._metric_sums[name] = self._metric_sums.get(name, 0.0) + float(value)
-            self._n_read += 1
-        return True
-
-
-class HandleLoadGenerator:
-    """Load by driver actors; starts them at once, so that they are up when the app is.
+class DriverLoad:
+    """Load that driver actors send; the base of the paths outside of the replicas.
 
     Args:
-        request: The example request, sent as it is with every call.
-        concurrency: Requests in flight that have to be supported; sets the number of drivers.
-        response_metrics: A function from one response to numbers, or None.
+        drivers: Who sends.
+        route: Where an endpoint's requests go.
     """
 
-    def __init__(
-        self,
-        request: Any,  # noqa: ANN401 - whatever the target takes
-        *,
-        concurrency: int,
-        response_metrics: Reference | None = None,
-    ) -> None:
-        n_drivers = max(1, -(-concurrency // CLIENTS_PER_DRIVER))
-        here = ray.get_runtime_context().get_node_id()
-        remote = ray.remote(LoadDriver).options(
-            num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
-        )
-        # Any: an actor's handle has the class's methods with `remote` on each.
-        self._drivers: list[Any] = [
-            remote.remote(request, response_metrics) for _ in range(n_drivers)
-        ]
-
-    def close(self) -> None:
-        """End the driver processes."""
-        for driver in self._drivers:
-            ray.kill(driver)
+    def __init__(self, drivers: DriverPool, route: Callable[[ServeEndpoint], Route]) -> None:
+        self._drivers = drivers
+        self._route = route
+        self._placed: list[PlacedDriver] = []
 
     @contextmanager
     def closed_loop(self, endpoint: ServeEndpoint, *, concurrency: int) -> Iterator[LoadSession]:
         """See `LoadGenerator.closed_loop`."""
-        shares = _shares(concurrency, len(self._drivers))
-        self._gather(
-            "starting the load",
+        placed = self._open(endpoint)
+        shares = even_shares(concurrency, len(placed))
+        with _session(
+            placed,
             [
-                driver.start_closed_loop.remote(endpoint.app_name, endpoint.method, share)
-                for driver, share in zip(self._drivers, shares, strict=True)
+                driver.actor.start_closed_loop.remote(share)
+                for driver, share in zip(placed, shares, strict=True)
             ],
-        )
-        try:
-            yield _ClosedLoop(self)
-        finally:
-            self._gather("stopping the load", [driver.stop.remote() for driver in self._drivers])
+        ) as session:
+            yield session
 
-    def collect(self, seconds: float) -> RequestLog:
-        """Requests that all drivers completed in the next `seconds`."""
-        parts = self._gather(
-            "collecting the load", [driver.collect.remote(seconds) for driver in self._drivers]
-        )
-        return RequestLog.concat([_log(part) for part in parts])
-
-    def open_loop(self, endpoint: ServeEndpoint, *, arrivals_s: FloatArray) -> RequestLog:
+    @contextmanager
+    def open_loop(
+        self, endpoint: ServeEndpoint, *, arrivals_s: FloatArray
+    ) -> Iterator[LoadSession]:
         """See `LoadGenerator.open_loop`; arrivals are dealt to the drivers in turn."""
-        n = len(self._drivers)
-        parts = self._gather(
-            "offering the load",
+        placed = self._open(endpoint)
+        start_s = time.monotonic() + OPEN_LOOP_MARGIN_S
+        n = len(placed)
+        with _session(
+            placed,
             [
-                driver.open_loop.remote(
-                    endpoint.app_name, endpoint.method, arrivals_s[i::n], REQUEST_TIMEOUT_S
-                )
-                for i, driver in enumerate(self._drivers)
+                driver.actor.start_open_loop.remote(arrivals_s[i::n] + start_s + driver.offset_s)
+                for i, driver in enumerate(placed)
             ],
-            extra_s=float(arrivals_s[-1]) + REQUEST_TIMEOUT_S if len(arrivals_s) else 0.0,
-        )
-        return RequestLog.concat([_log(part) for part in parts])
+        ) as session:
+            yield session
+
+    def add_drivers(self) -> bool:
+        """See `LoadGenerator.add_drivers`."""
+        return self._drivers.grow()
 
     def last_error(self) -> str:
         """See `LoadGenerator.last_error`."""
-        said = self._gather(
-            "asking the drivers", [driver.last_error.remote() for driver in self._drivers]
-        )
-        return next((each for each in said if each), "")
+        return next((each.last_error for each in _failures(self._placed) if each.last_error), "")
 
     def lost_replica(self) -> bool:
         """See `LoadGenerator.lost_replica`."""
-        said = [driver.lost_replica.remote() for driver in self._drivers]
-        return any(self._gather("asking the drivers", said))
+        return any(each.lost_replica for each in _failures(self._placed))
 
     def response_metrics(self) -> Mapping[str, float]:
-        """See `LoadGenerator.response_metrics`; the first driver speaks for all."""
-        return self._gather("asking a driver", [self._drivers[0].response_metrics.remote()])[0]
+        """See `LoadGenerator.response_metrics`; over all answers of all drivers."""
+        said = _ask("asking the drivers", [each.actor.response_sums for each in self._placed])
+        n_read = sum(each.n_read for each in said)
+        names = dict.fromkeys(name for each in said for name in each.sums)
+        return {name: sum(each.sums.get(name, 0.0) for each in said) / n_read for name in names}
 
-    def _gather(self, doing: str, calls: list[Any], *, extra_s: float = 0.0) -> list[Any]:
-        with ray_failures(doing):
-            return ray.get(calls, timeout=CALL_TIMEOUT_S + extra_s)
-
-
-class _ClosedLoop:
-    def __init__(self, generator: HandleLoadGenerator) -> None:
-        self._generator = generator
-
-    def run_for(self, seconds: float) -> RequestLog:
-        return self._generator.collect(seconds)
-
-
-def _method_handle(app: str, method: str) -> Any:  # noqa: ANN401 - a DeploymentHandle
-    handle = serve.get_app_handle(app)
-    return handle if method == "__call__" else getattr(handle, method)
+    def _open(self, endpoint: ServeEndpoint) -> list[PlacedDriver]:
+        self._placed = self._drivers.place([node for node, _ in endpoint.processes()])
+        route = self._route(endpoint)
+        with ray_failures("getting ready to send"):
+            ray.get(
+                [driver.actor.open.remote(route) for driver in self._placed],
+                timeout=CALL_TIMEOUT_S,
+            )
+        return self._placed
 
 
-def _shares(total: int, n: int) -> list[int]:
-    return [total // n + (i < total % n) for i in range(n)]
-
-
-def _log(rows: FloatArray) -> RequestLog:
-    return RequestLog(
-        intended_s=rows[:, 0], sent_s=rows[:, 1], done_s=rows[:, 2], ok=rows[:, 3].astype(bool)
+def handle_load(drivers: DriverPool) -> DriverLoad:
+    """Load through a deployment handle."""
+    return DriverLoad(
+        drivers,
+        lambda endpoint: HandleRoute(endpoint.app_name, endpoint.method, endpoint.replicas()),
     )
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else ""
+def http_load(drivers: DriverPool, body: HttpBody) -> DriverLoad:
+    """Load by HTTP POST to Serve's proxy."""
+    return DriverLoad(
+        drivers, lambda endpoint: HttpRoute(endpoint.url, body.content, body.content_type)
+    )
+
+
+class InsideLoad:
+    """Load that the replicas send to themselves, before their batching queues.
+
+    One driver collects what they report.
+
+    Args:
+        drivers: Of whom the first collects.
+    """
+
+    def __init__(self, drivers: DriverPool) -> None:
+        self._drivers = drivers
+        self._placed: list[PlacedDriver] = []
+
+    @contextmanager
+    def closed_loop(self, endpoint: ServeEndpoint, *, concurrency: int) -> Iterator[LoadSession]:
+        """See `LoadGenerator.closed_loop`; an even share of it in each replica."""
+        shares = even_shares(concurrency, len(endpoint.replicas()))
+        with self._inside(endpoint, [Share(concurrency=share) for share in shares]) as session:
+            yield session
+
+    @contextmanager
+    def open_loop(
+        self, endpoint: ServeEndpoint, *, arrivals_s: FloatArray
+    ) -> Iterator[LoadSession]:
+        """See `LoadGenerator.open_loop`; arrivals are dealt to the replicas in turn."""
+        n = len(endpoint.replicas())
+        with self._inside(endpoint, [Share(arrivals_s=arrivals_s[i::n]) for i in range(n)]) as each:
+            yield each
+
+    def add_drivers(self) -> bool:
+        """See `LoadGenerator.add_drivers`; there is one to each replica, as it must be."""
+        return False
+
+    def last_error(self) -> str:
+        """See `LoadGenerator.last_error`."""
+        return next((each.last_error for each in _failures(self._placed)), "")
+
+    def lost_replica(self) -> bool:
+        """See `LoadGenerator.lost_replica`."""
+        return any(each.lost_replica for each in _failures(self._placed))
+
+    def response_metrics(self) -> Mapping[str, float]:
+        """See `LoadGenerator.response_metrics`; nobody reads what a replica tells itself."""
+        return {}
+
+    @contextmanager
+    def _inside(self, endpoint: ServeEndpoint, shares: list[Share]) -> Iterator[LoadSession]:
+        if not shares:
+            raise TrialFailedError("no replica is there to be loaded from inside")
+        placed = self._drivers.place([node for node, _ in endpoint.processes()])
+        offsets_s = {driver.node: driver.offset_s for driver in placed}
+        first = placed[0]
+        self._placed = [first]
+        started = first.actor.start_inside.remote(
+            endpoint.app_name, shares, offsets_s, first.offset_s
+        )
+        with _session([PlacedDriver(first.actor, first.node, 0.0)], [started]) as session:
+            yield session
+
+
+def even_shares(total: int, n: int) -> list[int]:
+    """A total in `n` parts that differ by one at most."""
+    return [total // n + (i < total % n) for i in range(n)]
+
+
+class _Session:
+    """A load that goes on in driver actors."""
+
+    def __init__(self, placed: Sequence[PlacedDriver]) -> None:
+        self._placed = placed
+
+    def run_for(self, seconds: float) -> RequestLog:
+        """See `LoadSession.run_for`."""
+        calls = [driver.actor.collect.remote(seconds) for driver in self._placed]
+        with ray_failures("collecting the load"):
+            said: list[Collected] = ray.get(calls, timeout=CALL_TIMEOUT_S + seconds)
+        if trouble := next((each.trouble for each in said if each.trouble), ""):
+            raise TrialFailedError(trouble)
+        return RequestLog.concat(
+            _log(each.rows, driver.offset_s)
+            for each, driver in zip(said, self._placed, strict=True)
+        )
+
+    def health(self) -> LoadHealth:
+        """See `LoadSession.health`."""
+        said = _ask("asking the drivers", [driver.actor.efforts for driver in self._placed])
+        return health_of([effort for each in said for effort in each])
+
+
+def health_of(efforts: Sequence[Effort]) -> LoadHealth:
+    """Whether the processes that send kept up, given what each of them did."""
+    return LoadHealth(
+        n_drivers=len(efforts),
+        lag_ms=max((MS_PER_S * e.lag_s / e.n_due for e in efforts if e.n_due), default=0.0),
+        cpu_share=max((e.cpu_s / e.wall_s for e in efforts if e.wall_s > 0), default=0.0),
+        in_flight=sum(e.in_flight for e in efforts),
+        oldest_in_flight_s=max((e.oldest_s for e in efforts), default=0.0),
+    )
+
+
+@contextmanager
+def _session(placed: Sequence[PlacedDriver], started: list[Any]) -> Iterator[LoadSession]:
+    try:
+        with ray_failures("starting the load"):
+            troubles = ray.get(started, timeout=CALL_TIMEOUT_S)
+        if trouble := next((each for each in troubles if each), ""):
+            raise TrialFailedError(trouble)
+        yield _Session(placed)
+    finally:
+        _ask("stopping the load", [driver.actor.stop for driver in placed])
+
+
+def _failures(placed: Sequence[PlacedDriver]) -> list[Failures]:
+    return _ask("asking the drivers", [driver.actor.failures for driver in placed])
+
+
+def _ask(doing: str, methods: list[Any]) -> list[Any]:
+    with ray_failures(doing):
+        return ray.get([method.remote() for method in methods], timeout=CALL_TIMEOUT_S)
+
+
+def _log(rows: FloatArray, offset_s: float) -> RequestLog:
+    times = rows[:, :3] - offset_s
+    return RequestLog(
+        intended_s=times[:, 0], sent_s=times[:, 1], done_s=times[:, 2], ok=rows[:, 3].astype(bool)
+    )

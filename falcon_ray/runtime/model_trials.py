@@ -20,7 +20,8 @@ from falcon_ray.runtime.torch_model import ModelReference, check_model
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.space.observation import Observation
-from falcon_ray.trial.recipe import MeasurementPlan
+from falcon_ray.space.workload import LoadPath
+from falcon_ray.trial.plan import MeasurementPlan
 
 APP_PREFIX = "falcon-model-trial-"
 CLEAN_UP_S = 10.0
@@ -68,7 +69,7 @@ def model_trials(
     references = {name: ModelReference(Reference(spec)) for name, spec in factories.items()}
     samples = {name: check_model(each)[0].samples()[0] for name, each in references.items()}
     with ray_session(None) as cluster:
-        is_our_serve = serve_apps.start_serve()
+        is_our_serve = serve_apps.start_serve(http=plan.workload.path is LoadPath.HTTP)
         setups = {
             name: TrialSetup(
                 target=ModelTarget(reference),

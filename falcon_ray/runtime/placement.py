@@ -11,8 +11,11 @@ from typing import Any
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 
+BATCHES_IN_FLIGHT = 3
+"""That keep a replica's queue full: one that computes, one that waits, and one on its way through
+Serve's path. With two, a replica takes up a part of a batch before the rest has come."""
 WAITING_ROOM = 64
-"""Requests that may wait in a replica beside those of two batches."""
+"""Requests that may wait in a replica beside those of these batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +26,18 @@ class Batching:
     wait_s: float
 
     @property
+    def saturating_requests(self) -> int:
+        """Requests in flight at which every batch is full."""
+        return BATCHES_IN_FLIGHT * self.max_batch_size
+
+    @property
     def max_ongoing_requests(self) -> int:
-        """What a replica must be allowed to hold: a batch that executes, one that forms, and more.
+        """What a replica must be allowed to hold: what saturates it, and more.
 
         What it may not hold waits in Serve's router, which looks for a place again only after
         up to half a second: random arrivals at two thirds of saturation then wait for seconds.
         """
-        return 2 * self.max_batch_size + WAITING_ROOM
+        return self.saturating_requests + WAITING_ROOM
 
 
 def batching(configuration: Configuration) -> Batching:

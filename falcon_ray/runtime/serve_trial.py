@@ -1,6 +1,6 @@
 """One whole trial against Ray Serve, in the process that runs it.
 
-Wires the recipe to Serve, the driver actors and the monitor; everything it takes can cross
+Wires the recipe to Serve, the load drivers and the monitor; everything it takes can cross
 processes, so it runs in a Tune trial, in a plain task or in the caller.
 """
 
@@ -11,15 +11,21 @@ from dataclasses import dataclass
 
 import ray
 
+from falcon_ray.errors import InputError
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.device_monitor import ProcessMonitor
-from falcon_ray.runtime.load import HandleLoadGenerator
+from falcon_ray.runtime.device_monitor import device_monitor
+from falcon_ray.runtime.faults import ray_failures
+from falcon_ray.runtime.load import DriverLoad, InsideLoad, handle_load, http_load
+from falcon_ray.runtime.load_placement import DriverPool
 from falcon_ray.runtime.serve_backend import ServeBackend
-from falcon_ray.runtime.target import Target
+from falcon_ray.runtime.target import HttpBody, Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.space.observation import Observation, TrialStatus
-from falcon_ray.trial.recipe import MeasurementPlan, TrialRecipe
+from falcon_ray.space.workload import LoadPath
+from falcon_ray.trial.plan import MeasurementPlan
+from falcon_ray.trial.recipe import TrialRecipe
+from falcon_ray.trial.requests import RequestLog
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +38,7 @@ class TrialSetup:
         target: What is deployed.
         request: The example request in Ray's object store.
         nodes: What the cluster has.
-        plan: How long and how exactly to measure.
+        plan: How long and how exactly to measure, and where requests enter.
         deploy_timeout_s: Longest time for an application to start.
     """
 
@@ -49,29 +55,58 @@ def run_serve_trial(
     *,
     app_name: str,
     on_phase: Callable[[str], None],
+    rate_to_beat_rps: float | None = None,
+    on_requests: Callable[[str, float | None, RequestLog], None] = lambda *_: None,
 ) -> Observation:
-    """Deploy, measure and remove one configuration; see `TrialRecipe.run`."""
-    serve_apps.start_serve()
-    load = HandleLoadGenerator(
-        setup.request,
-        concurrency=setup.target.concurrency(configuration),
-        response_metrics=setup.target.response_metrics,
-    )
-    try:
-        recipe = TrialRecipe(
-            backend=ServeBackend(
-                setup.target,
-                app_name=app_name,
-                nodes=setup.nodes,
-                timeout_s=setup.deploy_timeout_s,
-            ),
-            load=load,
-            monitor=ProcessMonitor(),
-            plan=setup.plan,
-            clock=time.monotonic,
-            on_phase=on_phase,
+    """Deploy, measure and remove one configuration.
+
+    Args:
+        setup: What to deploy and how to measure.
+        configuration: In which configuration.
+        app_name: Name of the Serve application.
+        on_phase: Told what is going on.
+        rate_to_beat_rps: What the best trial so far delivers; one that cannot is cut short.
+        on_requests: Told of all requests; see `TrialRecipe`.
+
+    Returns:
+        What became of it; a fault of ours is a failed trial.
+
+    Raises:
+        InputError: The target cannot be loaded by the path that the plan names.
+        ClusterError: Serve runs without what that path needs.
+    """
+    path = setup.plan.workload.path
+    if path is LoadPath.REPLICA and not setup.target.reports_facts:
+        raise InputError(
+            f"{setup.target.name} cannot be loaded from inside its replicas; give load_path "
+            "handle or http"
         )
-        return recipe.run(configuration)
+    has_inside = setup.target.reports_facts and path is not LoadPath.REPLICA
+    body = _http_body(setup) if path is LoadPath.HTTP else None
+    serve_apps.start_serve(http=path is LoadPath.HTTP)
+    try:
+        with DriverPool(
+            setup.request,
+            concurrency=setup.target.concurrency(configuration),
+            response_metrics=setup.target.response_metrics,
+        ) as drivers:
+            recipe = TrialRecipe(
+                backend=ServeBackend(
+                    setup.target,
+                    app_name=app_name,
+                    nodes=setup.nodes,
+                    timeout_s=setup.deploy_timeout_s,
+                    http=path is LoadPath.HTTP,
+                ),
+                load=_load(path, drivers, body),
+                model_load=InsideLoad(drivers) if has_inside else None,
+                monitor=device_monitor(),
+                plan=setup.plan,
+                clock=time.monotonic,
+                on_phase=on_phase,
+                on_requests=on_requests,
+            )
+            return recipe.run(configuration, rate_to_beat_rps=rate_to_beat_rps)
     except Exception as error:
         # A fault of ours must not count against the configuration, and must not get lost.
         logger.exception("the trial of %s broke", configuration)
@@ -80,5 +115,15 @@ def run_serve_trial(
             status=TrialStatus.FAILED,
             reason=f"unexpected {type(error).__name__}: {error}",
         )
-    finally:
-        load.close()
+
+
+def _http_body(setup: TrialSetup) -> HttpBody:
+    with ray_failures("reading the example request"):
+        request = ray.get(setup.request)
+    return setup.target.http_body(request)
+
+
+def _load(path: LoadPath, drivers: DriverPool, body: HttpBody | None) -> DriverLoad | InsideLoad:
+    if path is LoadPath.REPLICA:
+        return InsideLoad(drivers)
+    return handle_load(drivers) if body is None else http_load(drivers, body)

@@ -3,17 +3,20 @@
 A target crosses processes as plain values; what it names is imported where it is used.
 """
 
+import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from ray import serve
 
 from falcon_ray.errors import InputError
 from falcon_ray.runtime.placement import batching
 from falcon_ray.runtime.references import Reference, load_optional, load_reference
-from falcon_ray.runtime.torch_app import TorchAppArguments, build
-from falcon_ray.runtime.torch_model import ModelReference, one_line
+from falcon_ray.runtime.torch_app import TorchAppArguments, build, input_names
+from falcon_ray.runtime.torch_model import ModelReference, example_inputs, one_line
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 
 SERVE_AT_ONCE = 5
@@ -21,6 +24,14 @@ SERVE_AT_ONCE = 5
 
 TRIAL_SHUTDOWN_S = 0.5
 """A trial's replicas have nothing left to answer when the app is deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpBody:
+    """What is sent by HTTP, and what kind of thing it is."""
+
+    content: bytes
+    content_type: str
 
 
 class Target(Protocol):
@@ -38,7 +49,10 @@ class Target(Protocol):
 
     @property
     def reports_facts(self) -> bool:
-        """Whether the ingress has our methods `facts` and `saturate`."""
+        """Whether the ingress is our own replica, with the methods `facts` and `load`.
+
+        Only then can it be loaded from inside: path `replica`, and the model's own capacity.
+        """
         ...
 
     @property
@@ -51,6 +65,14 @@ class Target(Protocol):
 
         Raises:
             InputError: The user's function raises or returns no positive whole number.
+        """
+        ...
+
+    def http_body(self, request: Any) -> HttpBody:  # noqa: ANN401 - the target's own
+        """The example request as the body of an HTTP POST.
+
+        Raises:
+            InputError: It cannot be one.
         """
         ...
 
@@ -88,7 +110,14 @@ class ModelTarget:
 
     def concurrency(self, configuration: Configuration) -> int:
         """See `Target.concurrency`."""
-        return configuration.count("replicas", 1) * 2 * batching(configuration).max_batch_size
+        return configuration.count("replicas", 1) * batching(configuration).saturating_requests
+
+    def http_body(self, request: Any) -> HttpBody:  # noqa: ANN401 - a Sample
+        """See `Target.http_body`; the arrays by the names that the replica knows."""
+        names = input_names(example_inputs(self.model, 1).names, len(request))
+        buffer = io.BytesIO()
+        np.savez(buffer, **dict(zip(names, request, strict=True)))
+        return HttpBody(buffer.getvalue(), "application/octet-stream")
 
     @property
     def import_path(self) -> str:
@@ -154,6 +183,18 @@ class AppTarget:
         named = [name for name in ("batch_size", "concurrency") if name in configuration]
         at_once = max((configuration.count(name, 1) for name in named), default=SERVE_AT_ONCE)
         return configuration.count("replicas", 1) * 2 * at_once
+
+    def http_body(self, request: Any) -> HttpBody:  # noqa: ANN401 - the user's own
+        """See `Target.http_body`; bytes as they are, anything else as JSON."""
+        if isinstance(request, (bytes, bytearray)):
+            return HttpBody(bytes(request), "application/octet-stream")
+        try:
+            return HttpBody(json.dumps(request).encode(), "application/json")
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.name}_request() cannot be sent by HTTP: {one_line(error)}; let it return "
+                "bytes or what JSON can hold, or give load_path handle"
+            ) from error
 
     @property
     def import_path(self) -> str:

@@ -100,8 +100,8 @@ def test_outputs_of_an_app_are_not_compared_with_float32(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("values", "in_flight"),
-    # Two batches for each replica: one is computed while the other is formed.
-    [({}, 2), ({"batch_size": 8}, 16), ({"batch_size": 8, "replicas": 3}, 48)],
+    # Three batches for each replica: one is computed, one waits, one is on its way.
+    [({}, 3), ({"batch_size": 8}, 24), ({"batch_size": 8, "replicas": 3}, 72)],
 )
 def test_every_replicas_batch_queue_is_kept_full(values: dict[str, int], in_flight: int) -> None:
     model = ModelTarget(ModelReference(Reference("shop:ranker")))

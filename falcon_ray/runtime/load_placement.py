@@ -1,0 +1,183 @@
+"""Where load drivers run: beside the replicas, as many as the load needs.
+
+It knows nodes, their clocks and the actors on them. It does not know what these send.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from falcon_ray.runtime.faults import ray_failures
+from falcon_ray.runtime.load_driver import LoadDriver
+from falcon_ray.runtime.references import Reference
+
+logger = logging.getLogger(__name__)
+
+CLIENTS_PER_DRIVER = 128
+MAX_DRIVERS = 16
+DRIVERS_PER_CPU = 4
+CALL_TIMEOUT_S = 60.0
+CLOCK_ROUND_TRIPS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedDriver:
+    """A driver, where it runs, and how far its clock is ahead of this process's."""
+
+    actor: Any
+    """Handle of a `LoadDriver`: its methods, with `remote` on each."""
+    node: str
+    offset_s: float
+
+
+def drivers_by_node(
+    nodes: Sequence[str], *, n_clients: int, factor: int, cpus: Mapping[str, float]
+) -> dict[str, int]:
+    """How many drivers each node gets: at least one, and no more than it can run.
+
+    Args:
+        nodes: Where drivers are wanted; at least one.
+        n_clients: Requests in flight that have to be supported, over all nodes.
+        factor: How many times as many drivers as the clients need.
+        cpus: CPUs by node; of a node that is not there, one.
+    """
+    distinct = list(dict.fromkeys(nodes))
+    needed = max(len(distinct), -(-n_clients // CLIENTS_PER_DRIVER)) * factor
+    most = max(1, MAX_DRIVERS // len(distinct))
+    each = min(most, -(-needed // len(distinct)))
+    return {
+        node: max(1, min(each, int(DRIVERS_PER_CPU * cpus.get(node, 1.0)))) for node in distinct
+    }
+
+
+def clock_offset_s(
+    ask: Callable[[], float], *, clock: Callable[[], float], round_trips: int = CLOCK_ROUND_TRIPS
+) -> float:
+    """How far another clock is ahead, by the midpoint of the quickest of several round trips.
+
+    Off by at most half of that round trip (Cristian, 1989).
+
+    Args:
+        ask: Reads the other clock; takes a while.
+        clock: Reads this one.
+        round_trips: How often to ask.
+    """
+    quickest_s, offset_s = float("inf"), 0.0
+    for _ in range(round_trips):
+        sent = clock()
+        other = ask()
+        received = clock()
+        if received - sent < quickest_s:
+            quickest_s = received - sent
+            offset_s = other - (sent + received) / 2
+    return offset_s
+
+
+class DriverPool:
+    """The driver actors of one trial; starts those of its own node at once, before the app is up.
+
+    Args:
+        request: The example request in Ray's object store.
+        concurrency: Requests in flight that have to be supported.
+        response_metrics: A function from one answer to numbers by name, or None.
+    """
+
+    def __init__(
+        self,
+        request: Any,  # noqa: ANN401 - whatever the target takes
+        *,
+        concurrency: int,
+        response_metrics: Reference | None = None,
+    ) -> None:
+        self._request = request
+        self._n_clients = concurrency
+        self._response_metrics = response_metrics
+        self._factor = 1
+        self._here = ray.get_runtime_context().get_node_id()
+        self._nodes: tuple[str, ...] = (self._here,)
+        self._actors: dict[str, list[Any]] = {}
+        self._start(self._wanted(1))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def place(self, nodes: Sequence[str]) -> list[PlacedDriver]:
+        """Drivers on these nodes, all of them up, in the place of any that died.
+
+        Raises:
+            TrialFailedError: One cannot be started.
+        """
+        self._nodes = tuple(dict.fromkeys(nodes)) or (self._here,)
+        wanted = self._wanted(self._factor)
+        placed: list[PlacedDriver] = []
+        with ray_failures("starting the load drivers"):
+            for node in wanted:
+                actors = self._actors.get(node, [])
+                actors[:] = [actor for actor in actors if _is_alive(actor)]
+            self._start(wanted)
+            for node, n in wanted.items():
+                actors = self._actors[node][:n]
+                ray.get([actor.ready.remote() for actor in actors], timeout=CALL_TIMEOUT_S)
+                offset_s = self._offset_s(node, actors[0])
+                placed += [PlacedDriver(actor, node, offset_s) for actor in actors]
+        return placed
+
+    def grow(self) -> bool:
+        """Twice as many drivers from the next placing on; False where no more help."""
+        more = self._wanted(2 * self._factor)
+        if sum(more.values()) == sum(self._wanted(self._factor).values()):
+            return False
+        self._factor *= 2
+        return True
+
+    def close(self) -> None:
+        """End the driver processes."""
+        for actors in self._actors.values():
+            for actor in actors:
+                ray.kill(actor)
+        self._actors = {}
+
+    def _wanted(self, factor: int) -> dict[str, int]:
+        return drivers_by_node(
+            self._nodes, n_clients=self._n_clients, factor=factor, cpus=_cpus_by_node()
+        )
+
+    def _start(self, wanted: Mapping[str, int]) -> None:
+        for node, n in wanted.items():
+            actors = self._actors.setdefault(node, [])
+            remote = ray.remote(LoadDriver).options(
+                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            )
+            while len(actors) < n:
+                actors.append(remote.remote(self._request, self._response_metrics))
+
+    def _offset_s(self, node: str, actor: Any) -> float:  # noqa: ANN401 - an actor's handle
+        if node == self._here:
+            return 0.0  # one node has one monotonic clock
+        return clock_offset_s(
+            lambda: ray.get(actor.clock.remote(), timeout=CALL_TIMEOUT_S), clock=time.monotonic
+        )
+
+
+def _is_alive(actor: Any) -> bool:  # noqa: ANN401 - an actor's handle
+    try:
+        ray.get(actor.ready.remote(), timeout=CALL_TIMEOUT_S)
+    except RayActorError as error:
+        logger.info("a load driver is gone: %s", error)
+        return False
+    return True
+
+
+def _cpus_by_node() -> dict[str, float]:
+    return {
+        node["NodeID"]: node["Resources"].get("CPU", 1.0) for node in ray.nodes() if node["Alive"]
+    }

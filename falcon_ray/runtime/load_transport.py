@@ -1,0 +1,173 @@
+"""How a request of a load driver gets to the deployment: by Serve's handle or by HTTP.
+
+A transport sends one request and returns once it is answered. It does not know when to send,
+nor how many are in flight.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import aiohttp
+from ray import serve
+from ray.exceptions import RayActorError
+
+from falcon_ray.errors import TrialFailedError
+
+MAX_MESSAGE = 300
+"""Characters of an error page that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandleRoute:
+    """To an application's ingress by a deployment handle.
+
+    Attributes:
+        app: Name of the application.
+        method: Method of the ingress.
+        replicas: Who serves it; a handle to other replicas may still remember these.
+    """
+
+    app: str
+    method: str
+    replicas: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """To an application by HTTP POST.
+
+    Attributes:
+        url: Where to; on loopback it is that of the driver's own node.
+        body: What is sent.
+        content_type: Of the body.
+    """
+
+    url: str
+    body: bytes
+    content_type: str
+
+
+Route: TypeAlias = HandleRoute | HttpRoute
+
+
+class Transport(Protocol):
+    """Sends requests along a route."""
+
+    async def send(self) -> None:
+        """Send one request and wait for its answer.
+
+        Raises:
+            Exception: It failed.
+        """
+        ...
+
+    def is_loss(self, error: Exception) -> bool:
+        """Whether a request failed because the process that had it died."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+class RefusedError(TrialFailedError):
+    """An answer that says no."""
+
+
+class HandleTransport:
+    """Through a deployment handle.
+
+    Args:
+        route: Where to.
+        request: Argument of each call.
+        on_answer: Given each answer.
+    """
+
+    def __init__(
+        self,
+        route: HandleRoute,
+        request: Any,  # noqa: ANN401 - whatever the target takes
+        on_answer: Callable[[Any], None] | None,
+    ) -> None:
+        self._handle = method_handle(route.app, route.method)
+        self._request = request
+        self._on_answer = on_answer
+
+    async def send(self) -> None:
+        """See `Transport.send`."""
+        response = self._handle.remote(self._request)
+        try:
+            answer = await response
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                # Serve's own way to say that a replica gave up a request; nobody wants this
+                # client to end.
+                raise RefusedError("Serve cancelled the request") from None
+            response.cancel()
+            raise
+        if self._on_answer is not None:
+            self._on_answer(answer)
+
+    def is_loss(self, error: Exception) -> bool:
+        """See `Transport.is_loss`."""
+        return is_dead_replica(error)
+
+    async def close(self) -> None:
+        """See `Transport.close`; a handle has no end."""
+
+
+class HttpTransport:
+    """By HTTP with connections that are kept; one per request in flight.
+
+    Args:
+        route: Where to.
+        on_answer: Given each answer: what its JSON says, else its bytes.
+    """
+
+    def __init__(self, route: HttpRoute, on_answer: Callable[[Any], None] | None) -> None:
+        self._url = route.url
+        self._body = route.body
+        self._on_answer = on_answer
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={"Content-Type": route.content_type},
+        )
+
+    async def send(self) -> None:
+        """See `Transport.send`."""
+        async with self._session.post(self._url, data=self._body) as response:
+            answer = await response.read()
+            if not response.ok:
+                raise RefusedError(f"HTTP {response.status}: {_message(answer)}")
+            if self._on_answer is not None:
+                is_json = response.content_type == "application/json"
+                self._on_answer(json.loads(answer) if is_json else answer)
+
+    def is_loss(self, error: Exception) -> bool:  # noqa: ARG002 - as the protocol has it
+        """See `Transport.is_loss`; the proxy says the same of every failure in a replica."""
+        return False
+
+    async def close(self) -> None:
+        """See `Transport.close`."""
+        await self._session.close()
+
+
+def method_handle(app: str, method: str) -> Any:  # noqa: ANN401 - a DeploymentHandle
+    """A handle to one method of an application's ingress."""
+    handle = serve.get_app_handle(app)
+    return handle if method == "__call__" else getattr(handle, method)
+
+
+def is_dead_replica(error: Exception) -> bool:
+    """Whether a call by a handle failed because the replica's process died."""
+    return isinstance(error, RayActorError)
+
+
+def _message(body: bytes) -> str:
+    lines = body.decode(errors="replace").strip().splitlines()
+    return lines[0].strip()[:MAX_MESSAGE] if lines else "no message"
