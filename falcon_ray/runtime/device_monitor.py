@@ -1,20 +1,28 @@
-"""How much memory the replicas take, seen from outside their processes.
+"""What the replicas of a deployment take, seen from outside their processes, on every node.
 
-Resident memory by psutil on the replica's own node. It knows processes, not models.
+This process watches those of its own node; on each other node a small actor does. A node that
+cannot be asked is left out of the sum: it says nothing against the trial.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Protocol
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Protocol
 
-import psutil
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from falcon_ray.trial.protocols import DeviceUsage, Endpoint
+from falcon_ray.runtime.cgroups import Cgroups
+from falcon_ray.runtime.node_watch import LocalWatch, NodeUsage
+from falcon_ray.runtime.nvml_monitor import open_nvml
+from falcon_ray.trial.protocols import DeviceMonitor, DeviceUsage, Endpoint
+
+logger = logging.getLogger(__name__)
 
 GIB = 2.0**30
-INTERVAL_S = 0.5
+START_TIMEOUT_S = 10.0
+ASK_TIMEOUT_S = 5.0
 
 
 class ProcessEndpoint(Endpoint, Protocol):
@@ -25,49 +33,158 @@ class ProcessEndpoint(Endpoint, Protocol):
         ...
 
 
-class PeakMemory:
-    """Largest resident memory of any of a few processes, sampled by a thread."""
+class NodeWatch(Protocol):
+    """Watches processes of one node from its making on."""
 
-    def __init__(self, pids: Sequence[int]) -> None:
-        self._pids = tuple(pids)
-        self._peak_bytes = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    @property
-    def memory_gib(self) -> float | None:
-        """Peak so far, or None where no process could be seen."""
-        self._read()
-        return self._peak_bytes / GIB if self._peak_bytes else None
+    def usage(self) -> NodeUsage | None:
+        """What was seen up to now; None where the node cannot be asked."""
+        ...
 
     def stop(self) -> None:
-        """End the sampling."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stopped.wait(INTERVAL_S):
-            self._read()
-
-    def _read(self) -> None:
-        for pid in self._pids:
-            try:
-                resident = psutil.Process(pid).memory_info().rss
-            except psutil.Error:
-                continue
-            self._peak_bytes = max(self._peak_bytes, resident)
+        """End the watch."""
+        ...
 
 
-class ProcessMonitor:
-    """Watches the replicas that live on this node; others are not seen."""
+class ReplicaMonitor:
+    """Watches the replicas of an endpoint, each on its own node.
+
+    Args:
+        watch: Watches processes of a node, given by its Ray id.
+    """
+
+    def __init__(self, watch: Callable[[str, Sequence[int]], NodeWatch]) -> None:
+        self._watch = watch
 
     @contextmanager
     def watch(self, endpoint: ProcessEndpoint) -> Iterator[DeviceUsage]:
         """See `DeviceMonitor.watch`."""
-        here = ray.get_runtime_context().get_node_id()
-        peak = PeakMemory([pid for node, pid in endpoint.processes() if node == here])
+        with ExitStack() as stack:
+            watches: list[NodeWatch] = []
+            for node, pids in _by_node(endpoint.processes()).items():
+                watches.append(self._watch(node, pids))
+                stack.callback(watches[-1].stop)
+            yield CombinedUsage(watches)
+
+
+class CombinedUsage:
+    """See `DeviceUsage`; over all nodes.
+
+    Args:
+        watches: One per node.
+    """
+
+    def __init__(self, watches: Sequence[NodeWatch]) -> None:
+        self._watches = tuple(watches)
+
+    @property
+    def memory_gib(self) -> float | None:
+        """See `DeviceUsage.memory_gib`."""
+        peak = max((usage.memory_bytes for usage in self._usages()), default=0)
+        return peak / GIB if peak else None
+
+    @property
+    def gpu_memory_gib(self) -> float | None:
+        """See `DeviceUsage.gpu_memory_gib`."""
+        peaks = [usage.gpu.memory_bytes for usage in self._usages() if usage.gpu is not None]
+        peak = max((each for each in peaks if each is not None), default=None)
+        return None if peak is None else peak / GIB
+
+    @property
+    def gpu_utilization_pct(self) -> float | None:
+        """See `DeviceUsage.gpu_utilization_pct`."""
+        seen = [
+            (usage.gpu.utilization_pct, usage.gpu.n_gpus)
+            for usage in self._usages()
+            if usage.gpu is not None and usage.gpu.utilization_pct is not None
+        ]
+        if not seen:
+            return None
+        return sum(percent * n for percent, n in seen) / sum(n for _, n in seen)
+
+    @property
+    def gpu_power_w(self) -> float | None:
+        """See `DeviceUsage.gpu_power_w`."""
+        powers = [usage.gpu.power_w for usage in self._usages() if usage.gpu is not None]
+        known = [power for power in powers if power is not None]
+        return sum(known) if known else None
+
+    @property
+    def out_of_memory_kills(self) -> int:
+        """See `DeviceUsage.out_of_memory_kills`."""
+        return sum(usage.out_of_memory_kills for usage in self._usages())
+
+    def _usages(self) -> list[NodeUsage]:
+        usages = [watch.usage() for watch in self._watches]
+        return [usage for usage in usages if usage is not None]
+
+
+def device_monitor() -> DeviceMonitor[ProcessEndpoint]:
+    """Watches replicas on all nodes of the Ray that this process is connected to."""
+    here = ray.get_runtime_context().get_node_id()
+
+    def watch(node: str, pids: Sequence[int]) -> NodeWatch:
+        return local_watch(pids) if node == here else RemoteWatch(node, pids)
+
+    return ReplicaMonitor(watch)
+
+
+def local_watch(pids: Sequence[int]) -> LocalWatch:
+    """Watches processes of this machine with all that it offers."""
+    return LocalWatch(pids, nvml=open_nvml(), cgroups=Cgroups())
+
+
+class RemoteWatch:
+    """Watches processes of another node by an actor there, which takes no CPU of it.
+
+    Args:
+        node: Its Ray id.
+        pids: The processes.
+    """
+
+    def __init__(self, node: str, pids: Sequence[int]) -> None:
+        make = ray.remote(num_cpus=0, max_restarts=0)(LocalWatchActor)
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        self._node = node
+        self._lost = False
+        # Its start should not fall into what is measured.
+        self._actor: Any = make.options(scheduling_strategy=there).remote(list(pids))
+        self._ask(START_TIMEOUT_S)
+
+    def usage(self) -> NodeUsage | None:
+        """See `NodeWatch.usage`."""
+        return None if self._lost else self._ask(ASK_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """See `NodeWatch.stop`."""
+        with suppress(RayError):
+            ray.kill(self._actor)
+
+    def _ask(self, timeout_s: float) -> NodeUsage | None:
         try:
-            yield peak
-        finally:
-            peak.stop()
+            return ray.get(self._actor.usage.remote(), timeout=timeout_s)
+        except (RayError, TimeoutError) as error:
+            self._lost = True
+            logger.info("replicas on node %s are not watched: %s", self._node[:8], error)
+            return None
+
+
+class LocalWatchActor:
+    """A `LocalWatch` in an actor, which ends with it.
+
+    Args:
+        pids: Processes of the actor's node.
+    """
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._watch = local_watch(pids)
+
+    def usage(self) -> NodeUsage:
+        """See `LocalWatch.usage`."""
+        return self._watch.usage()
+
+
+def _by_node(processes: Sequence[tuple[str, int]]) -> Mapping[str, Sequence[int]]:
+    by_node: dict[str, list[int]] = {}
+    for node, pid in processes:
+        by_node.setdefault(node, []).append(pid)
+    return by_node

@@ -1,10 +1,9 @@
 """The Serve application around one PyTorch model: the same class in a trial and in production.
 
 `build` is what `serve run` imports from an exported file. A replica holds the model behind
-Serve's batching queue, with threads, dtype and GPU memory set as the configuration says.
+Serve's batching queue, limited to the cores and the part of a GPU that the configuration says.
 """
 
-import asyncio
 import io
 import json
 import time
@@ -13,14 +12,17 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import ray
 import torch
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from falcon_ray.runtime.load_inside import Order, load_from_inside
 from falcon_ray.runtime.placement import actor_options, batching
 from falcon_ray.runtime.references import Reference
+from falcon_ray.runtime.replica_limits import limit_replica
 from falcon_ray.runtime.torch_model import (
     TORCH_DTYPES,
     Array,
@@ -34,8 +36,6 @@ from falcon_ray.runtime.torch_model import (
     stack,
 )
 from falcon_ray.space.configuration import Configuration
-
-GIB = 2.0**30
 
 
 class TorchAppArguments(BaseModel):
@@ -94,29 +94,19 @@ class TorchReplica:
         configuration = Configuration(values)
         queue = batching(configuration)
         self._batch_size = queue.max_batch_size
-        self._threads = configuration.count("cpu_cores", 1)
-        torch.set_num_threads(self._threads)
+        self._limits = limit_replica(configuration)
+        self._threads = self._limits.n_threads
         self._dtype_name = configuration.text("dtype", "float32")
         self._dtype = TORCH_DTYPES[self._dtype_name]
-        self._device = "cuda" if actor_options(configuration).get("num_gpus") else "cpu"
-        self._memory_limit = self._limit_gpu_memory(configuration)
+        self._device = self._limits.device
         example = example_inputs(reference, 1)
         self._names = example.names
         self._example: Sample = example.samples()[0]
         self._service_times_s: deque[tuple[int, float]] = deque(maxlen=4096)
-        self._occasion = ""
         self._load(reference)
         self._infer = serve.batch(
             max_batch_size=queue.max_batch_size, batch_wait_timeout_s=queue.wait_s
         )(self._infer_batch)
-
-    def _limit_gpu_memory(self, configuration: Configuration) -> str:
-        limit_gib = configuration.number("gpu_memory_gib", 0.0)
-        if self._device != "cuda" or not limit_gib:
-            return "none"
-        total_gib = torch.cuda.get_device_properties(0).total_memory / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_gib / total_gib))
-        return "torch"
 
     def _load(self, reference: ModelReference) -> None:
         """Build the model and compare its reduced-precision output with float32 once."""
@@ -145,40 +135,18 @@ class TorchReplica:
         """Answer one request: arrays in, arrays out, without the batch dimension."""
         return await self._infer(sample)
 
-    async def saturate(self, seconds: float, occasion: str) -> float | None:
-        """Load the batching queue from inside the replica, without Serve's request path.
+    async def load(self, order: Order) -> None:
+        """Load the batching queue from inside the replica, without Serve's request path."""
 
-        Goes on until four batches are through, within three times `seconds`.
+        async def send() -> None:
+            await self._infer(self._example)
 
-        Args:
-            seconds: How long at least.
-            occasion: Calls of one occasion load a replica once.
-
-        Returns:
-            Requests per second from the end of the first batch on; None where too few were
-            answered, and at once where the replica was loaded on this occasion already.
-        """
-        if occasion == self._occasion:
-            return None
-        self._occasion = occasion
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        done_s: list[float] = []
-
-        def enough() -> bool:
-            spent = loop.time() - start
-            return spent > 3 * seconds or (spent > seconds and len(done_s) >= 4 * self._batch_size)
-
-        async def client() -> None:
-            while not enough():
-                await self._infer(self._example)
-                done_s.append(loop.time())
-
-        await asyncio.gather(*(client() for _ in range(2 * self._batch_size)))
-        first, last = done_s[self._batch_size - 1], done_s[-1]
-        if last <= first:
-            return None
-        return (len(done_s) - self._batch_size) / (last - first)
+        await load_from_inside(
+            send,
+            order,
+            replica=serve.get_replica_context().replica_id.unique_id,
+            node=ray.get_runtime_context().get_node_id(),
+        )
 
     async def facts(self) -> dict[str, Any]:
         """What only the replica knows: service time, output error, how limits are enforced.
@@ -187,26 +155,12 @@ class TorchReplica:
         """
         full = [seconds for n, seconds in self._service_times_s if n == self._batch_size]
         self._service_times_s.clear()
-        device = (
-            torch.cuda.get_device_name(0)
-            if self._device == "cuda"
-            else torch.backends.cpu.get_cpu_capability()
-        )
         return {
             "replica": serve.get_replica_context().replica_id.unique_id,
             "service_time_ms": 1000 * float(np.median(full)) if full else None,
             "output_error": self._output_error,
-            "enforcement": {
-                "cpu": "threads",
-                "compute": "none",
-                "memory": self._memory_limit,
-            },
-            "environment": {
-                "device": f"{self._device} {device}",
-                "torch": torch.__version__,
-                "threads": str(torch.get_num_threads()),
-                "dtype": self._dtype_name,
-            },
+            "enforcement": self._limits.enforcement(),
+            "environment": {**self._limits.environment(), "dtype": self._dtype_name},
         }
 
     async def __call__(self, request: Request) -> Response:
@@ -234,7 +188,7 @@ class TorchReplica:
         }
 
     def _input_names(self) -> tuple[str, ...]:
-        return self._names or tuple(f"input_{i}" for i in range(len(self._example)))
+        return input_names(self._names, len(self._example))
 
     def _parse(self, body: bytes, content_type: str) -> Sample:
         if "json" in content_type or body[:1] == b"{":
@@ -258,6 +212,11 @@ class TorchReplica:
             _array(part, like=example, name=name)
             for part, example, name in zip(parts, self._example, self._input_names(), strict=True)
         )
+
+
+def input_names(names: tuple[str, ...], n: int) -> tuple[str, ...]:
+    """What the model's inputs are called in a request: by their own names, else numbered."""
+    return names or tuple(f"input_{i}" for i in range(n))
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Replicas of a deployed app stay on cores of their own, and give them back however they end."""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import ray
+from ray import serve
+
+from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.cpu_affinity import LinuxAffinity
+from falcon_ray.runtime.device_monitor import RemoteWatch, device_monitor
+from falcon_ray.runtime.serve_backend import AppEndpoint
+from falcon_ray.runtime.target import ModelTarget
+from falcon_ray.runtime.torch_app import TorchReplica
+from falcon_ray.runtime.torch_model import ModelReference
+from falcon_ray.space.configuration import Configuration
+from tests.ray.conftest import target_reference
+from tests.ray.processes import wait_until
+
+_AFFINITY = LinuxAffinity()
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("no_app_left"),
+    pytest.mark.skipif(
+        len(_AFFINITY.usable()) < 2 or _AFFINITY.quota() is not None,
+        reason="needs two cores of its own",
+    ),
+]
+
+APP = "falcon-test-limits"
+START_TIMEOUT_S = 60.0
+
+
+@pytest.fixture
+def two_replicas(tmp_path: Path) -> Iterator[AppEndpoint]:
+    """An app with two replicas of a core each, and locks that no other test shares."""
+    model = ModelReference(target_reference("tiny.py", "tiny"))
+    values = {"cpu_cores": 1, "batch_size": 2, "replicas": 2}
+    own_locks = {"env_vars": {"TMPDIR": str(tmp_path)}}
+    deployment: serve.Deployment = serve.deployment(  # pyright: ignore[reportAssignmentType]
+        TorchReplica,
+        num_replicas=2,
+        ray_actor_options={"num_cpus": 1, "runtime_env": own_locks},
+        graceful_shutdown_timeout_s=0.5,
+    )
+    serve_apps.deploy(deployment.bind(model, values), APP)
+    try:
+        wait_until(lambda: len(_cores()) == 2, "both run", timeout_s=START_TIMEOUT_S)
+        yield AppEndpoint(APP, ModelTarget(model), Configuration(values))
+    finally:
+        serve_apps.delete(APP, timeout_s=30)
+
+
+def _cores() -> Mapping[int, frozenset[int]]:
+    """Cores that the threads of a replica may run on, by process id, of those that run."""
+    state = serve_apps.app_state(APP)
+    if state is None:
+        return {}
+    pids = [each.pid for each in state.replicas if each.running and each.pid is not None]
+    return {pid: _cores_of(pid) for pid in pids}
+
+
+def _cores_of(pid: int) -> frozenset[int]:
+    threads = [int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()]
+    return frozenset[int]().union(*(os.sched_getaffinity(thread) for thread in threads))
+
+
+def test_two_replicas_are_kept_to_different_cores_and_a_killed_one_leaves_its_core_free(
+    two_replicas: AppEndpoint,
+) -> None:
+    before = _cores()
+    assert [len(cores) for cores in before.values()] == [1, 1]
+    assert len(frozenset().union(*before.values())) == 2
+
+    facts = two_replicas.facts()
+    assert facts.enforcement == {"cpu": "affinity", "compute": "none", "memory": "none"}
+    assert frozenset({int(facts.environment["cores"])}) in before.values()
+    assert facts.environment["threads"] == "1"
+
+    with device_monitor().watch(two_replicas) as usage:
+        assert usage.memory_gib is not None
+        assert 0.05 < usage.memory_gib < 4  # torch alone takes a few hundred MiB
+        assert usage.out_of_memory_kills == 0
+
+    killed, survivor = before
+    os.kill(killed, signal.SIGKILL)
+
+    def replaced() -> Mapping[int, frozenset[int]] | None:
+        now = _cores()
+        return now if len(now) == 2 and killed not in now else None
+
+    after = wait_until(replaced, "the killed replica is replaced", timeout_s=START_TIMEOUT_S)
+    (replacement,) = set(after) - {survivor}
+    assert (after[replacement], after[survivor]) == (before[killed], before[survivor])
+
+
+def test_another_nodes_actor_watches_until_it_is_stopped() -> None:
+    # The only node there is stands for the other one.
+    node = ray.get_runtime_context().get_node_id()
+    watch = RemoteWatch(node, [os.getpid()])
+    usage = watch.usage()
+    assert usage is not None
+    assert usage.memory_bytes > 50 * 2**20  # a process with Ray and torch takes hundreds of MiB
+    watch.stop()
+    assert watch.usage() is None
+
+
+def test_a_node_that_is_gone_is_not_watched() -> None:
+    watch = RemoteWatch("0" * 56, [1])
+    assert watch.usage() is None
+    watch.stop()
