@@ -15,12 +15,18 @@ from falcon_ray.errors import InputError
 from falcon_ray.report.atomic import write_text
 from falcon_ray.report.recommendation import Recommendation
 from falcon_ray.report.wording import describe_count
+from falcon_ray.space.workload import LoadPath
 
 TORCH_APP = "falcon_ray.runtime.torch_app:build"
 HOST = "127.0.0.1"
 PORT = 8000
 DEFAULT_REQUEST = f"curl http://{HOST}:{PORT}/"
 _WIDTH = 98
+_PATHS = {
+    LoadPath.HANDLE.value: "through the deployment handle; over HTTP expect less.",
+    LoadPath.HTTP.value: "over HTTP.",
+    LoadPath.REPLICA.value: "inside the replica; through Serve expect less.",
+}
 
 
 def serve_config(
@@ -85,6 +91,8 @@ def _header(
     recommendation: Recommendation, *, search_id: str, file_name: str, request_command: str
 ) -> list[str]:
     rate = describe_count(recommendation.requests_per_second)
+    measured = recommendation.chosen.measurement
+    path = LoadPath.HANDLE.value if measured is None else measured.load_path
     price = (
         f"{recommendation.chosen.usd_per_hour:.4g} USD/h on {recommendation.chosen.instance_type}"
     )
@@ -92,7 +100,7 @@ def _header(
         f"Serve config found by falcon_ray, search {_one_line(search_id)}.",
         *textwrap.wrap(_one_line(recommendation.sentence), _WIDTH),
         f"Measured: {rate} requests/s for {price} ({recommendation.standing.value}),",
-        "through the deployment handle; over HTTP expect less.",
+        _PATHS.get(path, f"load path {path}."),
         "",
         f"Deploy here:        serve run {file_name}",
         f"On a running Ray:   serve deploy {file_name}",

@@ -14,22 +14,33 @@ from typing import Any, cast
 
 from falcon_ray.report.atomic import write_text
 from falcon_ray.report.comparison import Gain
-from falcon_ray.report.recommendation import NothingFeasible, Recommendation, recommend
+from falcon_ray.report.contender import Contender
+from falcon_ray.report.nothing_feasible import NothingFeasible
+from falcon_ray.report.recommendation import Recommendation, recommend
 from falcon_ray.report.record import SearchRecord, machinery_overhead_s
 from falcon_ray.report.sensitivity import price_sensitivity
 from falcon_ray.report.valuation import Valuation, value, value_trials
+from falcon_ray.space.objective import SECONDS_PER_HOUR, Objective
 from falcon_ray.space.observation import Observation
 
 REPORT_NAME = "report.json"
 TRIALS_NAME = "trials.csv"
 SCHEMA_VERSION = 1
 
+REQUESTS_FOLDER = "requests"
+
 _METRICS = (
     "saturation_rps",
     "saturation_rps_ci_low",
     "saturation_rps_ci_high",
     "model_rps",
+    "model_rps_ci_low",
+    "model_rps_ci_high",
     "capacity_rps",
+    "single_stream_rps",
+    "single_latency_ms",
+    "slo_verdict",
+    "n_load_points",
     "floor_latency_ms",
     "service_time_ms",
     "latency_p50_ms",
@@ -40,7 +51,17 @@ _METRICS = (
     "n_requests",
     "error_rate",
     "memory_gib",
+    "gpu_memory_gib",
+    "gpu_utilization_pct",
+    "gpu_power_w",
     "output_error",
+    "load_path",
+    "n_drivers",
+    "driver_lag_ms",
+    "driver_cpu_share",
+    "warm",
+    "precise",
+    "cut_short",
 )
 
 
@@ -54,15 +75,25 @@ def write_report(directory: Path, record: SearchRecord) -> tuple[Path, Path]:
         InputError: The directory cannot be written.
     """
     report, trials = directory / REPORT_NAME, directory / TRIALS_NAME
-    write_text(report, json.dumps(report_json(record), indent=2, allow_nan=False) + "\n")
+    content = report_json(record, directory)
+    write_text(report, json.dumps(content, indent=2, allow_nan=False) + "\n")
     write_text(trials, trials_csv(record))
     return report, trials
 
 
-def report_json(record: SearchRecord) -> dict[str, Any]:
+def request_files(directory: Path) -> tuple[Path, ...]:
+    """The files with every request of a trial in a run directory, by name; often none."""
+    return tuple(sorted((directory / REQUESTS_FOLDER).glob("*.parquet")))
+
+
+def report_json(record: SearchRecord, directory: Path | None = None) -> dict[str, Any]:
     """Everything that is known about a search as plain JSON values.
 
     Numbers that are not finite, which JSON does not have, are null.
+
+    Args:
+        record: The search.
+        directory: Its run directory, to name the files of raw requests.
     """
     header = record.header
     found = recommend(record)
@@ -95,10 +126,13 @@ def report_json(record: SearchRecord) -> dict[str, Any]:
                 for each in record.interrupted
             ],
             "confirmations": [
-                {"role": each.role.value, "wall_s": each.wall_s}
+                {"role": each.role.value, "round": each.round_number, "wall_s": each.wall_s}
                 | _observation(record, each.observation)
                 for each in record.confirmations
             ],
+            "request_files": []
+            if directory is None
+            else [str(path.relative_to(directory)) for path in request_files(directory)],
             "machinery_overhead": {
                 "median_s": overhead.median_s,
                 "seconds_by_trial": {str(k): s for k, s in overhead.seconds_by_trial.items()},
@@ -125,7 +159,9 @@ def trials_csv(record: SearchRecord) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         (
-            *("trial", "status", *names, "requests_per_dollar", "usd_per_hour", "instance_type"),
+            *("trial", "status", *names, "requests_per_dollar"),
+            *("requests_per_dollar_ci_low", "requests_per_dollar_ci_high"),
+            *("usd_per_million_requests", "usd_per_hour", "instance_type"),
             *(*_METRICS, *extra, "path_limited"),
             *("deploy_s", "warm_up_s", "measure_s", "teardown_s", "wall_s", "attempts", "reason"),
         )
@@ -138,7 +174,8 @@ def trials_csv(record: SearchRecord) -> str:
             (
                 *(trial.number, valued.verdict.value),
                 *(observation.configuration.get(name) for name in names),
-                *(valued.score, valued.usd_per_hour, valued.instance_type),
+                *(valued.score, *_score_interval(valued, header.objective)),
+                *(_usd_per_million(valued), valued.usd_per_hour, valued.instance_type),
                 *(None if measured is None else getattr(measured, name) for name in _METRICS),
                 *(_extra(observation).get(name) for name in extra),
                 None if measured is None else measured.path_limited,
@@ -147,6 +184,23 @@ def trials_csv(record: SearchRecord) -> str:
             )
         )
     return out.getvalue()
+
+
+def _score_interval(valued: Valuation, objective: Objective) -> tuple[float | None, float | None]:
+    """The 95 % interval of requests per dollar within the one deployment, where it is known."""
+    measured = valued.measurement
+    if measured is None or valued.score is None or objective.rate_metric != "saturation_rps":
+        return None, None
+    per_rps = SECONDS_PER_HOUR / valued.usd_per_hour
+    low, high = (
+        None if end is None else end * per_rps
+        for end in (measured.saturation_rps_ci_low, measured.saturation_rps_ci_high)
+    )
+    return low, high
+
+
+def _usd_per_million(valued: Valuation) -> float | None:
+    return None if valued.score is None else 1e6 / valued.score
 
 
 def _extra(observation: Observation) -> Mapping[str, float]:
@@ -164,6 +218,7 @@ def _worth(valued: Valuation) -> dict[str, Any]:
         "reason": valued.reason,
         "requests_per_dollar": valued.score,
         "requests_per_second": valued.rate_rps,
+        "usd_per_million_requests": _usd_per_million(valued),
         "usd_per_hour": valued.usd_per_hour,
         "instance_type": valued.instance_type,
     }
@@ -191,8 +246,25 @@ def _recommendation(found: Recommendation | NothingFeasible) -> dict[str, Any] |
         "requests_per_second": found.requests_per_second,
         "usd_per_hour": found.chosen.usd_per_hour,
         "instance_type": found.chosen.instance_type,
+        "usd_per_million_requests": _usd_per_million(found.chosen),
         "gain": _gain(found.gain),
+        "note": found.note,
+        "contenders": [_contender(each) for each in found.contenders],
     }
+
+
+def _contender(each: Contender) -> dict[str, Any]:
+    return {
+        "role": each.role.value,
+        "configuration": dict(each.configuration),
+        "standing": each.standing.value,
+        "n_deployments": len(each.deployments),
+        "n_served": each.n_served,
+        "rate_interval_rps": None
+        if each.rate is None
+        else [each.rate.ci_low_rps, each.rate.ci_high_rps],
+        "gain": _gain(each.gain),
+    } | _worth(each.fresh)
 
 
 def _gain(gain: Gain | None) -> dict[str, Any] | None:

@@ -164,10 +164,16 @@ class Journal:
         """Note how a trial ended, `wall_s` seconds after its start, teardown included."""
         self.append("trial_ended", trial=number, observation=observation.to_json(), wall_s=wall_s)
 
-    def confirmation_ended(self, role: str, observation: Observation, *, wall_s: float) -> None:
-        """Note a fresh measurement of the `best` configuration or of the `baseline`."""
+    def confirmation_ended(
+        self, role: str, observation: Observation, *, wall_s: float, round_number: int = 1
+    ) -> None:
+        """Note a fresh measurement of `best`, `runner_up` or `baseline`; rounds count from 1."""
         self.append(
-            "confirmation_ended", role=role, observation=observation.to_json(), wall_s=wall_s
+            "confirmation_ended",
+            role=role,
+            observation=observation.to_json(),
+            wall_s=wall_s,
+            round=round_number,
         )
 
     def search_ended(

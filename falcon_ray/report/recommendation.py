@@ -5,41 +5,25 @@ average. So a recommendation quotes the fresh measurements taken after the choic
 so where there are none. It knows one record; it does not know files or terminals.
 """
 
-import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
 
-from falcon_ray.errors import (
-    ClusterError,
-    FalconRayError,
-    NothingFeasibleError,
-    SearchInterruptedError,
-)
-from falcon_ray.report.comparison import Gain, gain_in_score
+from falcon_ray.report.comparison import Gain
+from falcon_ray.report.contender import Contender, Standing, measured_contenders
+from falcon_ray.report.nothing_feasible import NothingFeasible, nothing_feasible
 from falcon_ray.report.record import Role, SearchRecord
-from falcon_ray.report.valuation import Valuation, Verdict, highest, value, value_trials
+from falcon_ray.report.valuation import Valuation, Verdict, highest, value_trials
 from falcon_ray.report.wording import (
+    describe_conditions,
     describe_configuration,
     describe_count,
     describe_gain,
-    describe_slo,
-    describe_throughput_interval,
+    describe_interval,
+    describe_percent,
+    describe_tie,
 )
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import SECONDS_PER_HOUR
-
-
-class Standing(Enum):
-    """What a second measurement said about the chosen configuration."""
-
-    CONFIRMED = "confirmed"
-    """It was measured again; the fresh numbers are quoted."""
-    NOT_CONFIRMED = "not confirmed"
-    """There is no second measurement; its trial's numbers are quoted."""
-    NOT_REPRODUCED = "not reproduced"
-    """The second deployment could not be served, or not under the SLO."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +31,16 @@ class Recommendation:
     """The configuration to deploy.
 
     Attributes:
-        chosen: Its configuration, measurement and price; the fresh ones where confirmed.
+        chosen: Its configuration, measurement and price; at the mean of its fresh deployments
+            where confirmed.
         standing: Whether they are fresh.
         baseline: The baseline measured afresh; None where it was not, or is `chosen` itself.
         is_baseline: Whether the baseline is what to deploy.
         gain: Over the baseline in requests per dollar; None where there is nothing to compare.
         sentence: The finding in one sentence.
+        note: Why it is not the configuration that the optimizer recommended; empty where it is,
+            and where the sentence says it.
+        contenders: Everything that was measured afresh, each with its gain.
     """
 
     chosen: Valuation
@@ -61,6 +49,8 @@ class Recommendation:
     is_baseline: bool
     gain: Gain | None
     sentence: str
+    note: str = ""
+    contenders: tuple[Contender, ...] = field(default=())
 
     @property
     def configuration(self) -> Configuration:
@@ -80,68 +70,92 @@ class Recommendation:
         return self.chosen.rate_rps
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NothingFeasible:
-    """Why there is nothing to recommend.
-
-    Attributes:
-        closest: The trial that missed the SLO by least; None where none was measured.
-        excess_ms: Its latency at the lightest load minus the budget. Not positive where the
-            latency was within the budget and too few requests were sent to certify it.
-        sentence: The finding in one sentence, and what to do next.
-        error_type: What a command that was to find something ends with.
-    """
-
-    closest: Valuation | None
-    excess_ms: float | None
-    sentence: str
-    error_type: type[FalconRayError]
-
-    @property
-    def error(self) -> FalconRayError:
-        """The finding as the error that a command ends with."""
-        return self.error_type(self.sentence)
-
-
 def recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
     """Recommend a configuration, or say why there is none.
 
-    The configuration that the search measured again as its best is chosen, or without that the
-    one that it ended with believing the best, unless trials ended since; else the trial with the
-    highest score. Where the fresh measurements show that
-    the baseline is better after all, the baseline is recommended.
+    The search's choice is the configuration that was measured again as its best, or without
+    that the one that it ended with believing the best, unless trials ended since; else the
+    trial with the highest score. It has one rival, the runner-up. Of the two, the one with the
+    better fresh mean is taken, as the trials' own numbers are what both were chosen by; certified
+    rates must differ by more than their step, and equal ones go to the search's choice. The
+    intervals hold for both at once, so picking the better one does not make them too narrow.
+
+    It then has to beat the baseline. Where the interval of its gain contains zero, or all of it
+    lies below, the baseline is recommended: a change that nobody can show to help has a cost and
+    a risk, and no known use. That holds for cheaper configurations as well, since the gain is per
+    dollar. A baseline that cannot be served under the limit, or was not measured, keeps nobody.
     """
-    header = record.header
-    trials = value_trials(record.trials, header.objective, header.pricing)
+    trials = value_trials(record.trials, record.header.objective, record.header.pricing)
     trial = _choose(record, trials)
     if trial is None:
-        return _nothing_feasible(record, trials)
-    fresh = _measured_again(record, trial.configuration)
-    standing = _standing(fresh)
-    chosen = fresh if fresh is not None and standing is Standing.CONFIRMED else trial
-    if header.baseline is None or header.baseline == chosen.configuration:
-        baseline = None
-    else:
-        baseline = _measured_again(record, header.baseline)
-    gain = _gain(record, chosen, baseline) if standing is Standing.CONFIRMED else None
-    if gain is not None and gain.high < 0:
-        assert baseline is not None, "a gain is over the baseline"
+        return nothing_feasible(record.header, trials)
+    contenders = {each.configuration: each for each in measured_contenders(record)}
+    first = contenders.get(trial.configuration)
+    confirmed = [
+        each
+        for each in contenders.values()
+        if each.standing is Standing.CONFIRMED
+        and (each is first or (each.role is Role.RUNNER_UP and first is not None))
+    ]
+    if not confirmed:
+        standing = Standing.NOT_CONFIRMED if first is None else first.standing
+        is_baseline = record.header.baseline == trial.configuration
         return Recommendation(
-            chosen=baseline,
+            chosen=trial,
             standing=standing,
-            baseline=None,
-            is_baseline=True,
+            baseline=None if is_baseline else _baseline(record, tuple(contenders.values())),
+            is_baseline=is_baseline,
             gain=None,
-            sentence=_sentence_for_baseline(record, baseline, chosen, gain),
+            sentence=f"{_claim(record, trial, standing)}{_doubt(first)}.",
+            contenders=tuple(contenders.values()),
         )
+    return _against_baseline(record, first, confirmed, tuple(contenders.values()))
+
+
+def _against_baseline(
+    record: SearchRecord,
+    first: Contender | None,
+    confirmed: Sequence[Contender],
+    contenders: tuple[Contender, ...],
+) -> Recommendation:
+    """Hold the better of the confirmed contenders to the baseline."""
+    header = record.header
+    shown = [each for each in confirmed if each.gain is not None and each.gain.low > 0]
+    best = _better(record, shown or confirmed, first)
+    rivals = [each for each in contenders if each.configuration == header.baseline]
+    keeps = best.gain is not None and not best.gain.low > 0
+    chosen = rivals[0] if keeps else best
+    is_baseline = chosen.configuration == header.baseline
+    baseline = None if is_baseline else _baseline(record, contenders)
+    if keeps:
+        assert best.gain is not None, "only a comparison keeps the baseline"
+        sentence = _sentence_for_baseline(record, chosen.fresh, best, best.gain)
+    else:
+        claim = _claim(record, chosen.fresh, Standing.CONFIRMED)
+        sentence = f"{claim}{_evidence(record, chosen, baseline)}."
     return Recommendation(
-        chosen=chosen,
-        standing=standing,
+        chosen=chosen.fresh,
+        standing=Standing.CONFIRMED,
         baseline=baseline,
-        is_baseline=header.baseline == chosen.configuration,
-        gain=gain,
-        sentence=f"{_claim(record, chosen, standing)}{_evidence(record, fresh, baseline, gain)}.",
+        is_baseline=is_baseline,
+        gain=None if is_baseline else chosen.gain,
+        sentence=sentence,
+        note=_why_another(record, best, first),
+        contenders=contenders,
     )
+
+
+def _better(
+    record: SearchRecord, contenders: Sequence[Contender], first: Contender | None
+) -> Contender:
+    """The one with the highest fresh score; the search's choice where they are as good."""
+    best = max(contenders, key=lambda each: (each.fresh.score or 0.0, each is first))
+    if first is None or first not in contenders or best is first:
+        return best
+    assert best.fresh.score is not None, "a confirmed contender has a score"
+    assert first.fresh.score is not None, "a confirmed contender has a score"
+    least = first.fresh.score * (1 + (record.header.capacity_step or 0.0))
+    return best if best.fresh.score > least else first
 
 
 def _choose(record: SearchRecord, trials: Sequence[Valuation]) -> Valuation | None:
@@ -159,143 +173,88 @@ def _choose(record: SearchRecord, trials: Sequence[Valuation]) -> Valuation | No
     return highest(trials)
 
 
-def _measured_again(record: SearchRecord, configuration: Configuration) -> Valuation | None:
-    """The last fresh measurement of a configuration, in whichever role."""
-    for confirmation in reversed(record.confirmations):
-        if confirmation.observation.configuration == configuration:
-            header = record.header
-            return value(confirmation.observation, header.objective, header.pricing)
-    return None
-
-
-def _standing(fresh: Valuation | None) -> Standing:
-    if fresh is None or fresh.verdict is Verdict.FAILED:
-        return Standing.NOT_CONFIRMED
-    if fresh.verdict is Verdict.FEASIBLE:
-        return Standing.CONFIRMED
-    return Standing.NOT_REPRODUCED
-
-
-def _gain(record: SearchRecord, chosen: Valuation, baseline: Valuation | None) -> Gain | None:
-    if baseline is None or baseline.measurement is None or chosen.measurement is None:
-        return None
-    return gain_in_score(
-        chosen.measurement,
-        baseline.measurement,
-        objective=record.header.objective,
-        best_usd_per_hour=chosen.usd_per_hour,
-        baseline_usd_per_hour=baseline.usd_per_hour,
-        capacity_step=record.header.capacity_step,
-    )
+def _baseline(record: SearchRecord, contenders: Sequence[Contender]) -> Valuation | None:
+    found = [each.fresh for each in contenders if each.configuration == record.header.baseline]
+    return found[0] if found else None
 
 
 def _claim(record: SearchRecord, chosen: Valuation, standing: Standing) -> str:
     subject = describe_configuration(chosen.configuration, record.header.space)
     verb = "serves" if standing is Standing.CONFIRMED else "served"
-    assert chosen.score is not None, "only a feasible configuration is chosen"
-    slo = record.header.objective.slo
-    limit = "" if slo is None else f" with {describe_slo(slo)}"
-    return f"{subject} {verb} {describe_count(chosen.score)} requests per dollar{limit}"
+    return f"{subject} {verb} {_worth(record, chosen)}"
 
 
-def _evidence(
-    record: SearchRecord, fresh: Valuation | None, baseline: Valuation | None, gain: Gain | None
-) -> str:
-    """What stands behind the claim: the rest of the first sentence."""
-    if fresh is None:
+def _worth(record: SearchRecord, valued: Valuation) -> str:
+    assert valued.score is not None, "only a feasible configuration is chosen"
+    conditions = describe_conditions(record.header.objective)
+    return f"{describe_count(valued.score)} requests per dollar{conditions}"
+
+
+def _doubt(first: Contender | None) -> str:
+    """Why the numbers are those of a trial: the rest of the first sentence."""
+    if first is None:
         return " in its trial; not confirmed, because it was not measured again"
-    if fresh.verdict is Verdict.FAILED:
-        return f" in its trial; not confirmed, because the second trial failed: {fresh.reason}"
-    if fresh.verdict is not Verdict.FEASIBLE:
+    if first.standing is Standing.NOT_CONFIRMED:
         return (
-            f" in its trial, but not when measured again ({fresh.reason}); "
-            "do not rely on it, search on with more trials"
+            f" in its trial; not confirmed, because the second trial failed: {first.fresh.reason}"
         )
-    if fresh.configuration == record.header.baseline:
+    return (
+        f" in its trial, but not when measured again ({first.fresh.reason}); "
+        "do not rely on it, search on with more trials"
+    )
+
+
+def _evidence(record: SearchRecord, chosen: Contender, baseline: Valuation | None) -> str:
+    """What stands behind the claim: the rest of the first sentence."""
+    if chosen.configuration == record.header.baseline:
         return f" and is the baseline: {len(record.trials)} trials found nothing better"
     if record.header.baseline is None:
-        return _interval(record, fresh)
-    return _comparison(record, baseline, gain)
-
-
-def _interval(record: SearchRecord, fresh: Valuation) -> str:
-    interval = ""
-    if fresh.measurement is not None and record.header.objective.slo is None:
-        per_rps = SECONDS_PER_HOUR / fresh.usd_per_hour
-        interval = describe_throughput_interval(fresh.measurement, per_rps)
-    return f" ({interval})" if interval else ", measured again"
-
-
-def _comparison(record: SearchRecord, baseline: Valuation | None, gain: Gain | None) -> str:
+        return _interval(chosen)
     if baseline is None:
         return "; the baseline was not measured again, so there is no comparison"
     if baseline.verdict is Verdict.FAILED:
         return f"; there is no comparison, the baseline's trial failed: {baseline.reason}"
-    if gain is None:
+    if chosen.gain is None:
         return f"; the baseline cannot do that ({baseline.reason})"
-    return f", {describe_gain(gain, record.header.capacity_step)}"
+    return f", {describe_gain(chosen.gain, record.header.capacity_step)}"
+
+
+def _interval(chosen: Contender) -> str:
+    if chosen.rate is None:
+        return f", measured again in {_times(chosen.n_served)}"
+    per_rps = SECONDS_PER_HOUR / chosen.fresh.usd_per_hour
+    return f" ({describe_interval(chosen.rate, per_rps, n_deployments=chosen.n_served)})"
+
+
+def _times(n_deployments: int) -> str:
+    return "one deployment" if n_deployments == 1 else f"{n_deployments} deployments"
 
 
 def _sentence_for_baseline(
-    record: SearchRecord, baseline: Valuation, challenger: Valuation, gain: Gain
+    record: SearchRecord, baseline: Valuation, challenger: Contender, gain: Gain
 ) -> str:
-    other = describe_configuration(challenger.configuration, record.header.space)
+    space, step = record.header.space, record.header.capacity_step
+    subject = describe_configuration(baseline.configuration, space)
+    other = describe_configuration(challenger.configuration, space)
+    keep = f"Keep the baseline {subject}, which serves {_worth(record, baseline)}"
+    if gain.shows_difference:
+        return f"{keep}: measured again, {other} serves {describe_gain(gain, step)}."
+    return f"{keep}: {describe_tie(gain, other, step)}."
+
+
+def _why_another(record: SearchRecord, best: Contender, first: Contender | None) -> str:
+    """Why the runner-up rather than the search's choice was held to the baseline."""
+    if first is None or best is first:
+        return ""
+    space = record.header.space
+    one = describe_configuration(best.configuration, space)
+    other = describe_configuration(first.configuration, space)
+    if first.standing is not Standing.CONFIRMED or first.fresh.score is None:
+        word = "failed" if first.standing is Standing.NOT_CONFIRMED else "was not reproduced"
+        return f"The search's own choice {other} {word} when measured again: {first.fresh.reason}"
+    assert best.fresh.score is not None, "a confirmed contender has a score"
+    more = describe_percent(best.fresh.score / first.fresh.score - 1)
     return (
-        f"{_claim(record, baseline, Standing.CONFIRMED)} and is the baseline: measured again, "
-        f"the search's choice {other} serves {describe_gain(gain, record.header.capacity_step)}."
+        f"Measured afresh, the runner-up {one} served {more} more requests per dollar than the "
+        f"search's own choice {other}."
     )
-
-
-def _nothing_feasible(record: SearchRecord, trials: Sequence[Valuation]) -> NothingFeasible:
-    slo = record.header.objective.slo
-    measured = [
-        (each.measurement.floor_latency_ms, each)
-        for each in trials
-        if each.measurement is not None
-        and each.measurement.floor_latency_ms is not None
-        and math.isfinite(each.measurement.floor_latency_ms)
-    ]
-    if slo is not None and measured:
-        floor_ms, closest = min(measured, key=lambda pair: pair[0])
-        excess_ms = floor_ms - slo.latency_budget_ms
-        name = describe_configuration(closest.configuration, record.header.space)
-        start = f"None of {len(trials)} trials served {describe_slo(slo)}; closest was {name}"
-        if excess_ms > 0:
-            told = (
-                f"{start}, {excess_ms:.3g} ms ({100 * excess_ms / slo.latency_budget_ms:.0f} %) "
-                f"over at the lightest load; raise the latency budget to {floor_ms:.3g} ms or "
-                "more, or widen the space"
-            )
-        else:
-            told = (
-                f"{start}, with {floor_ms:.3g} ms at the lightest load, but too few requests "
-                "to certify it; measure for longer"
-            )
-        return NothingFeasible(
-            closest=closest,
-            excess_ms=excess_ms,
-            sentence=f"{told}.",
-            error_type=NothingFeasibleError,
-        )
-    return _nothing_measured(trials)
-
-
-def _nothing_measured(trials: Sequence[Valuation]) -> NothingFeasible:
-    error_type: type[FalconRayError]
-    if not trials:
-        error_type, told = SearchInterruptedError, "No trial has ended yet; resume the search."
-    else:
-        reason = Counter(each.reason for each in trials).most_common(1)[0][0]
-        if all(each.verdict is Verdict.FAILED for each in trials):
-            error_type = ClusterError
-            told = (
-                f"All {len(trials)} trials failed for reasons outside their configurations, "
-                f"most often: {reason}; check the cluster, then resume the search."
-            )
-        else:
-            error_type = NothingFeasibleError
-            told = (
-                f"None of {len(trials)} trials could be served, most often because: {reason}; "
-                "widen the space, or try the model by itself."
-            )
-    return NothingFeasible(closest=None, excess_ms=None, sentence=told, error_type=error_type)

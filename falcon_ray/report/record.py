@@ -7,7 +7,7 @@ what a report looks like.
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -18,7 +18,7 @@ from falcon_ray.errors import InputError
 from falcon_ray.report.journal import JOURNAL_NAME, Event, read_events
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.cost import Pricing
-from falcon_ray.space.objective import Objective, Slo
+from falcon_ray.space.objective import Objective
 from falcon_ray.space.observation import Observation, TrialStatus
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,11 @@ class Role(Enum):
     """Why a configuration was measured once more at the end."""
 
     BEST = "best"
+    """The optimizer recommended it."""
+    RUNNER_UP = "runner_up"
+    """Its trial had the highest score of all the others."""
     BASELINE = "baseline"
+    """It is what the user has today."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +67,12 @@ class SearchHeader:
 
     def to_json(self) -> dict[str, object]:
         """The header as plain JSON values: the fields of the event `search_started`."""
-        slo = self.objective.slo
         return {
             "search_id": self.search_id,
             "target": self.target,
             "settings": dict(self.settings),
             "space": self.space.to_json(),
-            "objective": {"slo": None if slo is None else asdict(slo)},
+            "objective": self.objective.to_json(),
             "pricing": self.pricing.to_json(),
             "seed": self.seed,
             "baseline": None if self.baseline is None else dict(self.baseline),
@@ -85,7 +88,7 @@ class SearchHeader:
             InputError: A value does not fit.
             KeyError: A value is missing.
         """
-        slo, baseline = fields["objective"]["slo"], fields["baseline"]
+        baseline = fields["baseline"]
         return cls(
             search_id=fields["search_id"],
             target=fields["target"],
@@ -93,7 +96,7 @@ class SearchHeader:
             space=ConfigurationSpace.of(
                 fields["space"]["dimensions"], fields["space"]["constraints"]
             ),
-            objective=Objective(None if slo is None else Slo(**slo)),
+            objective=Objective.from_json(fields["objective"]),
             pricing=Pricing.from_json(fields["pricing"]),
             seed=fields["seed"],
             baseline=None if baseline is None else Configuration(baseline),
@@ -139,12 +142,14 @@ class Confirmation:
         observation: How it ended.
         wall_s: From its start to the end of its teardown.
         n_trials_before: Trials that had ended by then; a resumed search may add more.
+        round_number: From 1; in each round every configuration is deployed once.
     """
 
     role: Role
     observation: Observation
     wall_s: float
     n_trials_before: int
+    round_number: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +288,7 @@ class _Story:
                         observation=Observation.from_json(fields["observation"]),
                         wall_s=float(fields["wall_s"]),
                         n_trials_before=len(self.trials),
+                        round_number=int(fields.get("round", 1)),
                     )
                 )
             case "search_ended":

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from falcon_ray.errors import InputError
+from falcon_ray.report.contender import Standing
 from falcon_ray.report.export import HOST, PORT, serve_config, write_export
 from falcon_ray.report.files import trials_csv
-from falcon_ray.report.recommendation import NothingFeasible, Recommendation, Standing, recommend
+from falcon_ray.report.nothing_feasible import NothingFeasible
+from falcon_ray.report.recommendation import Recommendation, recommend
 from falcon_ray.report.record import SearchRecord, TrialRecord
 
 if TYPE_CHECKING:

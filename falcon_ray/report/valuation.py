@@ -14,7 +14,7 @@ from falcon_ray.report.record import TrialRecord
 from falcon_ray.report.wording import describe_slo
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.cost import Pricing
-from falcon_ray.space.objective import Objective, Slo
+from falcon_ray.space.objective import Objective
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus
 
 
@@ -75,14 +75,12 @@ def value(observation: Observation, objective: Objective, pricing: Pricing) -> V
         configuration=observation.configuration,
         verdict=_verdict(observation.status, score),
         measurement=measured,
-        reason=observation.reason
-        if measured is None
-        else _why_over(measured, objective.slo, score),
+        reason=observation.reason if measured is None else _why_over(measured, objective, score),
         usd_per_hour=cost.usd_per_hour,
         instance_type=cost.instance_type,
         rate_rps=None
         if measured is None or score is None
-        else measured.metric(objective.rate_metric),
+        else objective.offered_rps or measured.metric(objective.rate_metric),
         score=score,
     )
 
@@ -100,21 +98,40 @@ def highest(valuations: Iterable[Valuation]) -> Valuation | None:
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
+def describe_verdict(valued: Valuation) -> str:
+    """Why there is no score, in one or two words; with an SLO its own verdict where known."""
+    measured = valued.measurement
+    if measured is not None and measured.cut_short:
+        return "cut short"
+    if valued.verdict is Verdict.OVER_SLO:
+        told = None if measured is None else measured.slo_verdict
+        return told if told in {"violated", "undecided"} else "over SLO"
+    return valued.verdict.value
+
+
 def _verdict(status: TrialStatus, score: float | None) -> Verdict:
     if status is TrialStatus.MEASURED:
         return Verdict.OVER_SLO if score is None else Verdict.FEASIBLE
     return Verdict.INFEASIBLE if status is TrialStatus.INFEASIBLE else Verdict.FAILED
 
 
-def _why_over(measured: Measurement, slo: Slo | None, score: float | None) -> str:
+def _why_over(measured: Measurement, objective: Objective, score: float | None) -> str:
+    slo = objective.slo
     if score is not None or slo is None:
         return ""
+    if measured.cut_short:
+        return measured.cut_short
     floor = measured.floor_latency_ms
     if floor is None:
         return f"no rate was certified for {describe_slo(slo)}"
     if not math.isfinite(floor):
         return "no request succeeded at the lightest load"
-    lightest = f"p{slo.latency_percentile:g} {floor:.3g} ms at the lightest load"
+    where = "at the lightest load"
+    if objective.offered_rps is not None:
+        where = f"at {objective.offered_rps:g} requests/s"
+    found = f"p{slo.latency_percentile:g} {floor:.3g} ms {where}"
     if floor > slo.latency_budget_ms:
-        return f"{lightest}, over the budget of {slo.latency_budget_ms:g} ms"
-    return f"{lightest}, but too few requests to certify {describe_slo(slo)}"
+        unsure = measured.slo_verdict == "undecided"
+        doubt = ", but too few requests to be sure" if unsure else ""
+        return f"{found}, over the budget of {slo.latency_budget_ms:g} ms{doubt}"
+    return f"{found}, but too few requests to certify {describe_slo(slo)}"

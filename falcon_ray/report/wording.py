@@ -5,10 +5,10 @@ Wording knows no search; it turns values into text, the same text in every repor
 
 import math
 
-from falcon_ray.report.comparison import Gain, Uncertainty
+from falcon_ray.report.comparison import Gain, RateInterval, Uncertainty
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
-from falcon_ray.space.objective import Slo
-from falcon_ray.space.observation import Measurement
+from falcon_ray.space.objective import Objective, Slo
+from falcon_ray.space.workload import Scenario
 
 
 def describe_configuration(configuration: Configuration, space: ConfigurationSpace) -> str:
@@ -36,6 +36,17 @@ def describe_slo(slo: Slo) -> str:
     return f"{slo.latency_percentile:g} % of requests within {slo.latency_budget_ms:g} ms"
 
 
+def describe_conditions(objective: Objective) -> str:
+    """What a rate was held to, e.g. ` at 40 requests/s with 99 % of requests within 50 ms`.
+
+    It goes on in a sentence; empty where only saturation counts.
+    """
+    rate = "" if objective.offered_rps is None else f" at {objective.offered_rps:g} requests/s"
+    alone = " one at a time" if objective.scenario is Scenario.SINGLE_STREAM else ""
+    limit = "" if objective.slo is None else f" with {describe_slo(objective.slo)}"
+    return f"{rate}{alone}{limit}"
+
+
 def describe_count(count: float) -> str:
     """A count to three significant digits, e.g. `41,200`."""
     if not math.isfinite(count):
@@ -50,33 +61,64 @@ def describe_percent(share: float) -> str:
     return f"{percent:z.1f} %" if abs(percent) < 10 else f"{percent:.0f} %"
 
 
-def describe_throughput_interval(measurement: Measurement, factor: float) -> str:
-    """The 95 % interval of the saturation throughput, times `factor`; empty where unknown."""
-    low, high = measurement.saturation_rps_ci_low, measurement.saturation_rps_ci_high
-    if low is None or high is None:
-        return ""
-    return f"95 % interval {describe_count(low * factor)} to {describe_count(high * factor)}"
+def describe_interval(rate: RateInterval, factor: float, *, n_deployments: int) -> str:
+    """A rate's interval times `factor`, e.g. `95 % interval 930 to 1,020, 2 deployments`."""
+    range_ = f"{describe_count(rate.ci_low_rps * factor)} to {_upper(rate.ci_high_rps * factor)}"
+    if n_deployments == 1:
+        return f"95 % interval {range_} within one deployment"
+    return f"95 % interval {range_}, {n_deployments} deployments"
+
+
+def describe_amount(gain: Gain) -> str:
+    """The estimate, e.g. `38 % more`."""
+    return f"{describe_percent(abs(gain.value))} {'less' if gain.value < 0 else 'more'}"
 
 
 def describe_gain(gain: Gain, capacity_step: float | None) -> str:
-    """The comparison, e.g. `38 % more than the baseline (95 % interval 31 % to 45 %)`."""
-    amount = f"{describe_percent(abs(gain.value))} {'less' if gain.value < 0 else 'more'}"
+    """A difference that is shown, e.g. `38 % more than the baseline (95 % interval ...)`."""
+    return f"{describe_amount(gain)} than the baseline ({describe_range(gain, capacity_step)})"
+
+
+def describe_tie(gain: Gain, other: str, capacity_step: float | None) -> str:
+    """A difference that is not shown, with what was measured of the other configuration."""
+    told = describe_amount(gain)
+    return (
+        f"no difference from the baseline shown by {other} "
+        f"({told}, {describe_range(gain, capacity_step)})"
+    )
+
+
+def describe_range(gain: Gain, capacity_step: float | None) -> str:
+    """How sure a gain is, e.g. `95 % interval 31 % to 45 %, 2 deployments each`."""
+    step = "unknown" if capacity_step is None else f"{100 * capacity_step:g} %"
+    one, other = gain.n_deployments
     match gain.uncertainty:
+        case Uncertainty.DEPLOYMENTS:
+            deployments = (
+                f"{one} deployments each" if one == other else f"{one} and {other} deployments"
+            )
+            resolution = "" if capacity_step is None else f", {step} steps of certified rates"
+            return f"95 % interval {_describe_ends(gain)}, {deployments}{resolution}"
         case Uncertainty.CONFIDENCE:
-            range_ = f"95 % interval {_describe_range(gain)}"
+            return f"95 % interval {_describe_ends(gain)} from one deployment each"
         case Uncertainty.RESOLUTION:
-            step = "unknown" if capacity_step is None else f"{100 * capacity_step:g} %"
-            range_ = f"{_describe_range(gain)} at the {step} resolution of certified rates"
+            return (
+                f"{_describe_ends(gain)} at the {step} resolution of certified rates, one "
+                "deployment each"
+            )
+        case Uncertainty.PRICE:
+            return "by price alone"
         case Uncertainty.UNKNOWN:
-            range_ = f"{amount}, but how sure that is was not recorded"
-    if gain.shows_difference:
-        return f"{amount} than the baseline ({range_})"
-    return f"no difference from the baseline shown ({range_})"
+            return "but how sure that is was not recorded"
 
 
-def _describe_range(gain: Gain) -> str:
+def _describe_ends(gain: Gain) -> str:
     if math.isfinite(gain.high):
         return f"{describe_percent(gain.low)} to {describe_percent(gain.high)}"
     if gain.low > -1:
         return f"{describe_percent(gain.low)} or more"
     return "without bounds, measured too briefly"
+
+
+def _upper(count: float) -> str:
+    return describe_count(count) if math.isfinite(count) else "any number"

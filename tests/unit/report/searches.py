@@ -1,6 +1,7 @@
 """Small searches with round numbers, for the tests in this folder."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable
 
 from falcon_ray.report.record import (
@@ -134,19 +135,30 @@ def search(
     end_reason: str | None = "3 trials were allowed",
     n_trials_before: int | None = None,
 ) -> SearchRecord:
+    """A record; each configuration's nth confirmation is that of the nth round."""
     records = tuple(
         TrialRecord(number=i, why=f"reason {i}", expected={}, observation=each, wall_s=14.0 + i)
         for i, each in enumerate(trials, start=1)
     )
     before = len(records) if n_trials_before is None else n_trials_before
+    rounds: Counter[Configuration] = Counter()
+    fresh: list[Confirmation] = []
+    for role, each in confirmations:
+        rounds[each.configuration] += 1
+        fresh.append(
+            Confirmation(
+                role=role,
+                observation=each,
+                wall_s=14.0,
+                n_trials_before=before,
+                round_number=rounds[each.configuration],
+            )
+        )
     return SearchRecord(
         header=header,
         started=STARTED,
         trials=records,
         interrupted=interrupted,
-        confirmations=tuple(
-            Confirmation(role=role, observation=each, wall_s=14.0, n_trials_before=before)
-            for role, each in confirmations
-        ),
+        confirmations=tuple(fresh),
         end_reason=end_reason,
     )

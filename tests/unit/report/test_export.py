@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,13 @@ def test_the_comments_say_what_was_found_and_how_to_use_it() -> None:
     assert "serve run serve.yaml" in text
     assert "serve deploy serve.yaml" in text
     assert "curl -d '{}' http://127.0.0.1:8000/" in text
+
+
+def test_the_comments_say_where_the_load_entered() -> None:
+    over_http = measured(batch(16), replace(measurement(140.0), load_path="http"))
+    found = recommend(search([over_http], [(Role.BEST, over_http)]))
+    assert isinstance(found, Recommendation)
+    assert "# over HTTP.\n" in exported(found)
 
 
 def test_what_is_not_confirmed_is_exported_as_such() -> None:

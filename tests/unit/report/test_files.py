@@ -55,7 +55,18 @@ def test_the_report_holds_what_the_record_holds(tmp_path: Path) -> None:
     assert [each["verdict"] for each in report["trials"]] == ["feasible", "infeasible", "feasible"]
     assert report["trials"][0]["requests_per_dollar"] == pytest.approx(7_200_000)
     assert report["interrupted_trials"][0]["why"] == "try it"
-    assert [each["role"] for each in report["confirmations"]] == ["best", "baseline"]
+    confirmations = [(each["role"], each["round"]) for each in report["confirmations"]]
+    assert confirmations == [("best", 1), ("baseline", 1)]
+    contenders = report["recommendation"]["contenders"]
+    assert [(each["role"], each["standing"]) for each in contenders] == [
+        ("best", "confirmed"),
+        ("baseline", "confirmed"),
+    ]
+    assert contenders[0]["gain"]["n_deployments"] == [1, 1]
+    assert contenders[0]["rate_interval_rps"] == pytest.approx([140 / 1.02, 140 * 1.02])
+    # a million over 140 * 72,000 requests per dollar
+    assert contenders[0]["usd_per_million_requests"] == pytest.approx(0.09921, abs=1e-5)
+    assert report["request_files"] == []
     # 15 and 17 s of wall time, less 10 s of warm-up and measurement
     assert report["machinery_overhead"]["median_s"] == 6.0
     assert report["search"]["end_reason"] == "3 trials were allowed"
@@ -95,9 +106,20 @@ def test_one_row_for_each_trial_with_units_in_the_columns(tmp_path: Path) -> Non
     assert float(first["tokens_per_s"]) == 3.5
     assert float(first["usd_per_hour"]) == pytest.approx(0.05)
     assert float(first["requests_per_dollar"]) == pytest.approx(7_200_000)
+    # 7,200,000 / 1.02 and its inverse for a million: 1e6 / 7.2e6
+    assert float(first["requests_per_dollar_ci_low"]) == pytest.approx(7_058_824, abs=1)
+    assert float(first["usd_per_million_requests"]) == pytest.approx(0.13889, abs=1e-5)
+    assert (first["load_path"], first["n_drivers"], first["slo_verdict"]) == ("handle", "1", "")
     assert (first["measure_s"], first["wall_s"], first["path_limited"]) == ("8.0", "15.0", "False")
     assert (second["saturation_rps"], second["reason"]) == ("", "too big, by far")
     assert third["path_limited"] == "True"
+
+
+def test_the_files_with_raw_requests_are_named(tmp_path: Path) -> None:
+    (tmp_path / "requests").mkdir()
+    (tmp_path / "requests" / "trial-1.parquet").touch()
+    report, _ = written(tmp_path, search([B1]))
+    assert report["request_files"] == ["requests/trial-1.parquet"]
 
 
 def test_a_search_without_trials_has_files_too(tmp_path: Path) -> None:

@@ -10,15 +10,13 @@ from falcon_ray.errors import (
     NothingFeasibleError,
     SearchInterruptedError,
 )
-from falcon_ray.report.recommendation import (
-    NothingFeasible,
-    Recommendation,
-    Standing,
-    recommend,
-)
+from falcon_ray.report.contender import Standing
+from falcon_ray.report.nothing_feasible import NothingFeasible
+from falcon_ray.report.recommendation import Recommendation, recommend
 from falcon_ray.report.record import Role, SearchRecord
 from falcon_ray.report.valuation import Verdict, value
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
+from falcon_ray.space.objective import Objective
 from falcon_ray.space.observation import Observation
 from tests.unit.report.searches import (
     HEADER,
@@ -67,21 +65,149 @@ def test_the_fresh_numbers_are_quoted_and_not_the_trials() -> None:
     assert best.configuration == batch(16)
     assert (best.standing, best.is_baseline) == (Standing.CONFIRMED, False)
     assert best.requests_per_dollar == pytest.approx(9_936_000)
-    assert best.requests_per_second == 138.0
+    assert best.requests_per_second == pytest.approx(138.0)
     assert (best.chosen.usd_per_hour, best.chosen.instance_type) == (pytest.approx(0.05), "c4")
     assert best.sentence == (
         "batch_size=16 serves 9,940,000 requests per dollar, "
-        "38 % more than the baseline (95 % interval 31 % to 45 %)."
+        "38 % more than the baseline (95 % interval 31 % to 45 % from one deployment each)."
     )
 
 
-def test_a_tie_is_called_a_tie() -> None:
+def test_in_a_tie_the_baseline_is_kept() -> None:
     """hypot(ln 1.03, ln 1.04) = 0.04911; 1.02 e^-0.04911 = 0.9711, 1.02 e^0.04911 = 1.0713."""
     fresh = measured(batch(16), measurement(102.0, spread=1.03))
     best = found(search([B1, B16], [(Role.BEST, fresh), (Role.BASELINE, FRESH_B1)]))
+    assert (best.configuration, best.is_baseline, best.gain) == (batch(1), True, None)
     assert best.sentence == (
-        "batch_size=16 serves 7,340,000 requests per dollar, "
-        "no difference from the baseline shown (95 % interval -2.9 % to 7.1 %)."
+        "Keep the baseline batch_size=1, which serves 7,200,000 requests per dollar: "
+        "no difference from the baseline shown by batch_size=16 "
+        "(2.0 % more, 95 % interval -2.9 % to 7.1 % from one deployment each)."
+    )
+
+
+def fresh(batch_size: int, *rates_rps: float) -> list[tuple[Role, Observation]]:
+    """Fresh deployments whose intervals are so narrow that only their spread counts."""
+    role = {1: Role.BASELINE, 8: Role.RUNNER_UP, 16: Role.BEST}[batch_size]
+    return [(role, measured(batch(batch_size), measurement(r, spread=1.001))) for r in rates_rps]
+
+
+B8 = measured(batch(8), measurement(130.0))
+
+
+def test_the_spread_between_deployments_is_in_the_interval() -> None:
+    """Rates r e^-0.01 and r e^0.01: squares 2 * 0.01^2 each, of three over 3 df, so s^2 = 0.0002.
+
+    Dunnett's value for three groups of two is 3.8665; 3.8665 * 0.014142 * sqrt(1/2 + 1/2) =
+    0.05468, and 1.4 e^-0.05468 = 1.3255, 1.4 e^0.05468 = 1.4787.
+    """
+    low, high = math.exp(-0.01), math.exp(0.01)
+    confirmations = [
+        *fresh(16, 140 * low, 140 * high),
+        *fresh(8, 120 * low, 120 * high),
+        *fresh(1, 100 * low, 100 * high),
+    ]
+    best = found(search([B1, B8, B16], confirmations))
+    assert best.gain is not None
+    assert (best.gain.value, best.gain.low, best.gain.high) == pytest.approx(
+        (0.4, 0.3255, 0.4787), abs=2e-4
+    )
+    assert best.requests_per_second == pytest.approx(140.0)
+    assert best.sentence == (
+        "batch_size=16 serves 10,100,000 requests per dollar, 40 % more than the baseline "
+        "(95 % interval 33 % to 48 %, 2 deployments each)."
+    )
+
+
+def test_the_runner_up_is_taken_when_it_is_better_afresh() -> None:
+    """The root of 135 * 136 over 120 * 121 is 1.1245."""
+    confirmations = [*fresh(16, 120, 121), *fresh(8, 135, 136), *fresh(1, 100, 101)]
+    best = found(search([B1, B8, B16], confirmations))
+    assert best.configuration == batch(8)
+    assert best.note == (
+        "Measured afresh, the runner-up batch_size=8 served 12 % more requests per dollar than "
+        "the search's own choice batch_size=16."
+    )
+
+
+def test_equally_good_contenders_leave_the_choice_to_the_search() -> None:
+    confirmations = [*fresh(8, 130, 131), *fresh(16, 130, 131), *fresh(1, 100, 101)]
+    best = found(
+        search([B1, B8, B16], [*confirmations[2:4], *confirmations[:2], *confirmations[4:]])
+    )
+    assert (best.configuration, best.note) == (batch(16), "")
+
+
+def test_certified_rates_within_a_step_of_each_other_are_equally_good() -> None:
+    """104 is 4 % above 100, and the step of certified rates is 5 %; 106 is above it."""
+    trials = [under_slo(1, 50.0), under_slo(8, 100.0), under_slo(16, 110.0)]
+    for runner_up_rps, chosen in ((104.0, 16), (106.0, 8)):
+        confirmations = [
+            (Role.BEST, under_slo(16, 100.0)),
+            (Role.RUNNER_UP, under_slo(8, runner_up_rps)),
+            (Role.BASELINE, under_slo(1, 50.0)),
+        ]
+        best = found(search(trials, confirmations, header=SLO_HEADER))
+        assert best.configuration == batch(chosen)
+
+
+def test_a_best_that_is_not_reproduced_leaves_the_runner_up() -> None:
+    confirmations = [
+        (Role.BEST, infeasible(batch(16), "out of memory")),
+        *fresh(8, 130, 131),
+        *fresh(1, 100, 101),
+    ]
+    best = found(search([B1, B8, B16], confirmations))
+    assert (best.configuration, best.standing) == (batch(8), Standing.CONFIRMED)
+    assert best.note == (
+        "The search's own choice batch_size=16 was not reproduced when measured again: "
+        "out of memory"
+    )
+
+
+def test_one_deployment_that_could_not_be_served_is_one_too_many() -> None:
+    broken = (Role.BEST, infeasible(batch(16), "out of memory"))
+    best = found(search([B1, B16], [*fresh(16, 140), broken, *fresh(1, 100, 101)]))
+    assert best.standing is Standing.NOT_REPRODUCED
+    assert "when measured again (in 1 of 2 deployments: out of memory)" in best.sentence
+
+
+def test_a_round_that_failed_leaves_a_wider_interval() -> None:
+    """Rates of 16 and of the baseline as before, once without the second of the baseline.
+
+    Two df from 16 and 8, whose s = 0.014142 as above; Dunnett's value for sizes 2, 2 and 1 is
+    5.276, and 5.276 * 0.014142 * sqrt(1/2 + 1) = 0.09138.
+    """
+    low, high = math.exp(-0.01), math.exp(0.01)
+    confirmations = [
+        *fresh(16, 140 * low, 140 * high),
+        *fresh(8, 120 * low, 120 * high),
+        *fresh(1, 100),
+        (Role.BASELINE, failed(batch(1))),
+    ]
+    best = found(search([B1, B8, B16], confirmations))
+    assert best.gain is not None
+    assert math.log((1 + best.gain.high) / 1.4) == pytest.approx(0.09138, abs=1e-4)
+    assert best.sentence.endswith("2 and 1 deployments).")
+
+
+def test_where_a_rate_is_given_the_price_decides() -> None:
+    """Two replicas cost 0.1 USD/h and one 0.05: 0.1 / 0.05 - 1 = 100 % more requests a dollar."""
+    one, two = (Configuration({"replicas": n, "dtype": "float32"}) for n in (1, 2))
+    header = replace(
+        HEADER,
+        space=ConfigurationSpace.of({"replicas": [1, 2], "dtype": ["float32"]}),
+        objective=Objective(SLO.slo, offered_rps=40.0),
+        baseline=two,
+    )
+    served = [
+        measured(each, measurement(100.0, capacity_rps=40.0, floor_latency_ms=20.0))
+        for each in (one, two)
+    ]
+    confirmations = [(Role.BEST, served[0]), (Role.BASELINE, served[1])]
+    best = found(search(served, confirmations, header=header))
+    assert best.sentence == (
+        "replicas=1 serves 2,880,000 requests per dollar at 40 requests/s with 99 % of requests "
+        "within 50 ms, 100 % more than the baseline (by price alone)."
     )
 
 
@@ -123,9 +249,9 @@ def test_a_baseline_that_is_better_after_all_is_recommended() -> None:
     best = found(search([B1, B16], [(Role.BEST, fresh), (Role.BASELINE, FRESH_B1)]))
     assert (best.configuration, best.is_baseline) == (batch(1), True)
     assert best.sentence == (
-        "batch_size=1 serves 7,200,000 requests per dollar and is the baseline: measured again, "
-        "the search's choice batch_size=16 serves 20 % less than the baseline "
-        "(95 % interval -24 % to -16 %)."
+        "Keep the baseline batch_size=1, which serves 7,200,000 requests per dollar: measured "
+        "again, batch_size=16 serves 20 % less than the baseline "
+        "(95 % interval -24 % to -16 % from one deployment each)."
     )
 
 
@@ -135,7 +261,21 @@ def test_without_a_baseline_the_rate_has_its_interval() -> None:
     best = found(search([B1, B16], [(Role.BEST, FRESH_B16)], header=header))
     assert best.sentence == (
         "batch_size=16 serves 9,940,000 requests per dollar "
-        "(95 % interval 9,650,000 to 10,200,000)."
+        "(95 % interval 9,650,000 to 10,200,000 within one deployment)."
+    )
+
+
+def test_without_a_baseline_the_interval_holds_the_spread_between_deployments() -> None:
+    """s = 0.014142 with 1 df, t = 12.706: 12.706 * 0.014142 / sqrt(2) = 0.12706.
+
+    140 * 72,000 = 10,080,000; times e^-0.12706 it is 8,880,000, times e^0.12706 11,400,000.
+    """
+    header = replace(HEADER, baseline=None)
+    rates = 140 * math.exp(-0.01), 140 * math.exp(0.01)
+    best = found(search([B1, B16], fresh(16, *rates), header=header))
+    assert best.sentence == (
+        "batch_size=16 serves 10,100,000 requests per dollar "
+        "(95 % interval 8,880,000 to 11,400,000, 2 deployments)."
     )
 
 
@@ -182,7 +322,19 @@ def test_under_an_slo_the_certified_rate_is_compared_at_its_resolution() -> None
     best = found(search(trials, confirmations, header=SLO_HEADER))
     assert best.sentence == (
         "batch_size=16 serves 8,640,000 requests per dollar with 99 % of requests within 50 ms, "
-        "20 % more than the baseline (14 % to 26 % at the 5 % resolution of certified rates)."
+        "20 % more than the baseline (14 % to 26 % at the 5 % resolution of certified rates, "
+        "one deployment each)."
+    )
+
+
+def test_over_several_deployments_certified_rates_keep_their_step() -> None:
+    """Equal rates have no spread, so the step alone is left: 1.2 / 1.05 to 1.2 * 1.05."""
+    trials = [under_slo(1, 100.0), under_slo(16, 120.0)]
+    confirmations = [(Role.BEST, trials[1]), (Role.BASELINE, trials[0])] * 2
+    best = found(search(trials, confirmations, header=SLO_HEADER))
+    assert best.sentence.endswith(
+        "20 % more than the baseline (95 % interval 14 % to 26 %, 2 deployments each, "
+        "5 % steps of certified rates)."
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from falcon_ray.errors import InputError
 from falcon_ray.report.journal import JOURNAL_NAME, Journal
 from falcon_ray.report.record import (
+    Confirmation,
     InterruptedTrial,
     Role,
     SearchHeader,
@@ -52,7 +53,7 @@ def test_a_whole_search_is_read_back_as_it_was(tmp_path: Path) -> None:
         start(journal, 3, 8)
         journal.trial_ended(2, two, wall_s=4.0)
         journal.confirmation_ended("best", one, wall_s=13.0)
-        journal.confirmation_ended("baseline", two, wall_s=12.0)
+        journal.confirmation_ended("baseline", two, wall_s=12.0, round_number=2)
         journal.search_ended("3 trials were allowed")
     record = read_search(tmp_path)
     assert record.observations == (one, two)
@@ -62,12 +63,23 @@ def test_a_whole_search_is_read_back_as_it_was(tmp_path: Path) -> None:
     ]
     assert record.trials[0].expected == {"x_rps": 2.0}
     assert record.interrupted == (InterruptedTrial(number=3, configuration=three, why="why 3"),)
-    assert [(c.role, c.observation, c.wall_s, c.n_trials_before) for c in record.confirmations] == [
-        (Role.BEST, one, 13.0, 2),
-        (Role.BASELINE, two, 12.0, 2),
-    ]
+    assert record.confirmations == (
+        Confirmation(
+            role=Role.BEST, observation=one, wall_s=13.0, n_trials_before=2, round_number=1
+        ),
+        Confirmation(
+            role=Role.BASELINE, observation=two, wall_s=12.0, n_trials_before=2, round_number=2
+        ),
+    )
     assert record.end_reason == "3 trials were allowed"
     assert record.next_number == 4
+
+
+def test_a_confirmation_from_before_there_were_rounds_is_of_the_first(tmp_path: Path) -> None:
+    one = measured(batch(1), measurement(100.0))
+    with begin(tmp_path) as journal:
+        journal.append("confirmation_ended", role="best", observation=one.to_json(), wall_s=1.0)
+    assert [each.round_number for each in read_search(tmp_path).confirmations] == [1]
 
 
 def test_a_resumed_search_has_not_ended(tmp_path: Path) -> None:

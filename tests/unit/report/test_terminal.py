@@ -57,17 +57,37 @@ FULL = search(
 def test_the_first_sentence_comes_first() -> None:
     assert prose(FULL).startswith(
         "batch_size=16 serves 10,100,000 requests per dollar, 40 % more than the baseline "
-        "(95 % interval 36 % to 44 %)."
+        "(95 % interval 36 % to 44 % from one deployment each)."
     )
 
 
 def test_the_table_shows_every_trial_and_marks_the_best_and_the_baseline() -> None:
     cells = [line.split() for line in printed(FULL)]
-    assert ["1", "b", "1", "100", "21.5", "0.05", "7,200,000"] in cells
+    assert ["1", "b", "1", "100", "2.0", "21.5", "0.05", "7,200,000"] in cells
     assert ["2", "8", "0.05", "infeasible"] in cells
-    assert ["3", "*", "16", "140", "21.5", "0.05", "10,100,000"] in cells
-    assert ["again", "*", "16", "140", "21.5", "0.05", "10,100,000"] in cells
-    assert ["again", "b", "1", "100", "21.5", "0.05", "7,200,000"] in cells
+    assert ["3", "*", "16", "140", "2.0", "21.5", "0.05", "10,100,000"] in cells
+    assert ["again", "*", "16", "140", "2.0", "21.5", "0.05", "10,100,000"] in cells
+    assert ["again", "b", "1", "100", "2.0", "21.5", "0.05", "7,200,000"] in cells
+    assert not any(row[:1] == ["mean"] for row in cells)
+
+
+def test_several_rounds_end_with_their_means() -> None:
+    """The geometric mean of 100 and 121 is 110, worth 110 * 72,000 = 7,920,000."""
+    second = measured(batch(1), measurement(121.0))
+    record = search(
+        [B1, B16],
+        [(Role.BEST, B16), (Role.BASELINE, B1), (Role.BASELINE, second), (Role.BEST, B16)],
+    )
+    cells = [line.split() for line in printed(record)]
+    assert ["mean", "*", "b", "1", "110", "0.05", "7,920,000"] in cells
+    assert sum(row[:1] == ["again"] for row in cells) == 4
+
+
+def test_the_interval_is_half_its_length_over_the_rate() -> None:
+    """(105 - 92) / 2 / 100 = 6.5 %."""
+    wide = replace(measurement(100.0), saturation_rps_ci_low=92.0, saturation_rps_ci_high=105.0)
+    cells = [line.split() for line in printed(search([measured(batch(1), wide)]))]
+    assert ["1", "*", "b", "1", "100", "6.5", "21.5", "0.05", "7,200,000"] in cells
 
 
 @pytest.mark.parametrize(
@@ -121,6 +141,7 @@ def test_nothing_feasible_leads_with_how_near_it_was() -> None:
     text = prose(search([over], header=replace(HEADER, objective=SLO)))
     assert text.startswith("None of 1 trials served 99 % of requests within 50 ms; closest was")
     assert "over SLO" in text
+    assert "±%" not in text
     assert "* recommended" not in text
 
 
