@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from types import MappingProxyType
 
 from falcon_ray.errors import InputError
@@ -33,10 +34,19 @@ STUDIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "paper",
             "speed",
         ),
+        "measurement": (
+            "virtual",
+            "equal",
+            "known_service",
+            "capacity",
+            "repeat",
+            "ceiling",
+            "faults",
+        ),
     }
 )
-"""Modules of `falcon_ray.studies.SUBJECT`, each with a function `figures`, which takes the options
-of a subject that has any."""
+"""Modules of `falcon_ray.studies.SUBJECT`, each with a function `figures`, which may take the
+options of a subject that has any."""
 
 ON_REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType({"search": ("tables", "quick")})
 """Studies that run only where they are named."""
@@ -92,6 +102,7 @@ def run_studies(
 def _figures(module: str, options: object) -> tuple[tuple[Figure, ...], str]:
     study: Callable[..., Iterable[Figure]] = import_module(module).figures
     try:
-        return tuple(study() if options is None else study(options)), ""
+        takes_options = options is not None and bool(signature(study).parameters)
+        return tuple(study(options) if takes_options else study()), ""
     except InputError as error:
         return (), str(error)

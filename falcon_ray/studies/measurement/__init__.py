@@ -1,0 +1,1 @@
+"""How far the measurements of trials can be believed."""

@@ -1,0 +1,26 @@
+"""The known services that measurements are tried on, and how they are measured."""
+
+from falcon_ray.trial.known_service import KnownService
+from falcon_ray.trial.plan import MeasurementPlan
+from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
+
+WARMING = KnownService(
+    batch_size=8, service_s=0.1, noise_cv=0.05, warm_up_depth=0.2, warm_up_batches=20
+)
+"""Begins at 80 % of its throughput, and is within 1 % of it after 6 s."""
+STEADY = KnownService(batch_size=8, service_s=0.1, noise_cv=0.05)
+CORRELATED = KnownService(
+    batch_size=8,
+    service_s=0.02,
+    noise_cv=0.05,
+    noise_correlation=0.9,
+    warm_up_depth=0.2,
+    warm_up_batches=100,
+)
+"""Its noise lasts for ten batches, as that of a neighbour on the machine does."""
+
+CLOSE_PLAN = MeasurementPlan(
+    warm_up=WarmUpRule(max_s=20.0),
+    precision=PrecisionRule(max_s=40.0, relative_half_width=0.015),
+)
+"""Measures until the interval is narrow enough to show an error of 2 %."""
