@@ -6,13 +6,10 @@ about the cluster. It does not know what is measured once the application runs.
 
 import logging
 import math
-import re
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import ray
@@ -23,8 +20,10 @@ from ray.serve.exceptions import RayServeException
 from falcon_ray.errors import InfeasibleCause, InfeasibleError, InputError, TrialFailedError
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.faults import ray_failures
+from falcon_ray.runtime.memory_kills import memory_kills_by_node
+from falcon_ray.runtime.node_health import alive_nodes, lost_nodes
 from falcon_ray.runtime.placement import batching, why_no_node_fits
-from falcon_ray.runtime.replica_load import saturate_each
+from falcon_ray.runtime.serve_messages import cause, died_silently
 from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
@@ -35,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 DELETE_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
-SATURATE_ATTEMPTS = 3
-
-_ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Exit)(:|$)")
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,11 @@ class AppEndpoint:
     def method(self) -> str:
         """Method of the ingress that answers a request through a handle."""
         return self.target.method
+
+    @property
+    def url(self) -> str:
+        """Where it answers HTTP; it has to be deployed for that."""
+        return serve_apps.http_url(self.app_name)
 
     @property
     def granularity(self) -> int:
@@ -97,24 +98,6 @@ class AppEndpoint:
             call: Any = serve.get_app_handle(self.app_name).facts.remote()
             return call.result(timeout_s=CALL_TIMEOUT_S)
 
-    def model_rps(self, seconds: float) -> float | None:
-        """See `Endpoint.model_rps`: every replica loads its own queue at the same time."""
-        if not self.target.reports_facts:
-            return None
-        n = self.configuration.count("replicas", 1)
-        handle = serve.get_app_handle(self.app_name)
-        rates: list[float] = []
-        with ray_failures("measuring the model's own capacity"):
-            for attempt in range(1, SATURATE_ATTEMPTS + 1):
-                # Calls that took too long to find their replicas get more time the next time.
-                longer_s, occasion = attempt * seconds, secrets.token_hex(8)
-                send = partial(handle.saturate.remote, longer_s, occasion)
-                rates = saturate_each(send, n, longer_s)
-                if len(rates) == n:
-                    return sum(rates)
-        logger.info("only %d of %d replicas of %s were loaded", len(rates), n, self.app_name)
-        return None
-
 
 class ServeBackend:
     """Deploys a target's configurations, each as an application of its own name.
@@ -124,15 +107,23 @@ class ServeBackend:
         app_name: Name of the next application.
         nodes: What the cluster has; a configuration that no node can hold is refused at once.
         timeout_s: Longest time from the request to a running application.
+        http: Whether it has to answer HTTP.
     """
 
     def __init__(
-        self, target: Target, *, app_name: str, nodes: Sequence[NodeShape], timeout_s: float
+        self,
+        target: Target,
+        *,
+        app_name: str,
+        nodes: Sequence[NodeShape],
+        timeout_s: float,
+        http: bool = False,
     ) -> None:
         self._target = target
         self._app_name = app_name
         self._nodes = tuple(nodes)
         self._timeout_s = timeout_s
+        self._http = http
 
     @contextmanager
     def deploy(self, configuration: Configuration) -> Iterator[AppEndpoint]:
@@ -144,15 +135,48 @@ class ServeBackend:
         except InputError as error:
             raise InfeasibleError(str(error)) from error
         try:
-            with ray_failures("deploying"):
-                try:
-                    serve_apps.deploy(app, self._app_name)
-                except (RayServeException, TypeError, ValueError) as error:
-                    raise InfeasibleError(f"Serve refuses the application: {error}") from error
-                self._wait_until_running(configuration.count("replicas", 1))
+            self._start(app, configuration.count("replicas", 1))
             yield AppEndpoint(self._app_name, self._target, configuration)
         finally:
             self._remove()
+
+    def _start(self, app: serve.Application, n_replicas: int) -> None:
+        """Deploy, and once more where a process died without a word.
+
+        What killed it may have come from outside; what kills it again is the configuration.
+        """
+        try:
+            self._start_once(app, n_replicas)
+        except _DiedSilentlyError as first:
+            logger.warning("%s: %s; starting it again", self._app_name, first)
+            self._remove()
+            before = memory_kills_by_node()
+            try:
+                self._start_once(app, n_replicas)
+            except _DiedSilentlyError as second:
+                after = memory_kills_by_node()
+                if any(after[node] > before.get(node, after[node]) for node in after):
+                    raise InfeasibleError(
+                        "the replica did not start: out of memory (the kernel killed its process)",
+                        cause=InfeasibleCause.MEMORY,
+                    ) from second
+                raise InfeasibleError(f"the replica did not start, twice: {second}") from second
+
+    def _start_once(self, app: serve.Application, n_replicas: int) -> None:
+        with ray_failures("deploying"):
+            nodes = alive_nodes()
+            try:
+                serve_apps.deploy(app, self._app_name, http=self._http)
+            except (RayServeException, TypeError, ValueError) as error:
+                raise InfeasibleError(f"Serve refuses the application: {error}") from error
+            try:
+                self._wait_until_running(n_replicas)
+            except (InfeasibleError, _DiedSilentlyError) as error:
+                if lost := lost_nodes(nodes):
+                    raise TrialFailedError(
+                        f"{_lost(lost)} while the replica started: {error}"
+                    ) from error
+                raise
 
     def _wait_until_running(self, n_replicas: int) -> None:
         deadline = time.monotonic() + self._timeout_s
@@ -161,6 +185,8 @@ class ServeBackend:
             if state is not None and state.status == "RUNNING":
                 return
             if state is not None and state.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
+                if died_silently(state.message):
+                    raise _DiedSilentlyError(cause(state.message))
                 raise InfeasibleError(
                     f"the replica did not start: {cause(state.message)}",
                     cause=cause_of(state.message),
@@ -196,16 +222,10 @@ class ServeBackend:
             logger.warning("the Serve app %s is still shutting down", self._app_name)
 
 
-def cause(message: str) -> str:
-    """The line of Serve's message that says what went wrong: the last error of its traceback."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    errors = [
-        line
-        for line in lines
-        if _ERROR_LINE.match(line) and not line.endswith("(most recent call last):")
-    ]
-    if cause_of(message) is InfeasibleCause.MEMORY:
-        return f"out of memory ({errors[-1] if errors else lines[-1]})"
-    if errors:
-        return errors[-1]
-    return lines[-1] if lines else "Serve gave no reason"
+class _DiedSilentlyError(Exception):
+    """A replica's process ended while it started, and nothing says why."""
+
+
+def _lost(nodes: frozenset[str]) -> str:
+    names = ", ".join(sorted(each[:8] for each in nodes))
+    return f"node {names} was lost" if len(nodes) == 1 else f"nodes {names} were lost"

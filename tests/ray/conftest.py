@@ -50,7 +50,7 @@ def ray_address() -> Iterator[str]:
         _temp_dir=str(directory),
     )
     try:
-        serve_apps.start_serve()
+        serve_apps.start_serve(http=True)
         yield ray.get_runtime_context().gcs_address
         serve.shutdown()
     finally:
