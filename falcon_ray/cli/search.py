@@ -40,6 +40,15 @@ from falcon_ray.errors import NothingFeasibleError
     default=None,
     help="Stop once one more trial is expected to bring next to nothing.  [default: stop]",
 )
+@click.option(
+    "--scenario",
+    help="offline, server or single_stream.  [default: server with a latency budget, else offline]",
+)
+@click.option("--load-path", help="handle, http or replica.  [default: handle]")
+@click.option("--offered-rps", type=float, help="The one rate to serve within the budget.")
+@click.option(
+    "--arrival-trace", metavar="FILE", help="Arrival times to follow, in seconds, one a line."
+)
 @click.option("--latency-budget-ms", type=float, help="Latency limit to certify a rate under.")
 @click.option(
     "--latency-percentile", type=float, help="Percent of requests within it.  [default: 99]"
@@ -47,7 +56,8 @@ from falcon_ray.errors import NothingFeasibleError
 @click.option(
     "--baseline", multiple=True, metavar="NAME=V", help="Your present configuration; repeatable."
 )
-@click.option("--confirm/--no-confirm", default=None, help="Measure best and baseline again.")
+@click.option("--confirm/--no-confirm", default=None, help="Measure the best again.")
+@click.option("--confirm-rounds", type=int, help="How often, beside the baseline.  [default: 2]")
 @click.option("--usd-per-hour", type=float, help="Price of one CPU node of this cluster.")
 @click.option("--max-output-error", type=float, help="Refuse larger errors against float32.")
 @click.option("--warm-up-s", type=float, help="Longest warm-up of a trial.  [default: 4]")
@@ -89,10 +99,10 @@ def search(
     result = search_job.search(values, RichDisplay(console))
     if is_text:
         console.print()
-        print_report(console, result.record)
+        print_report(console, result.record, result.directory)
         _print_next(console, result.directory, exported=result.is_deployable)
     else:
-        click.echo(json.dumps(report_json(result.record)))
+        click.echo(json.dumps(report_json(result.record, result.directory)))
     if result.nothing_feasible is not None:
         # The report's first sentence has said why.
         sys.exit(result.nothing_feasible.error_type.exit_code)
@@ -111,9 +121,9 @@ def report(directory: Path, output_format: str) -> None:
 
     record = read_search(directory)
     if output_format == "json":
-        click.echo(json.dumps(report_json(record)))
+        click.echo(json.dumps(report_json(record, directory)))
     else:
-        print_report(output_console(), record)
+        print_report(output_console(), record, directory)
 
 
 @click.command()

@@ -14,7 +14,9 @@ from rich.text import Text
 from falcon_ray.report.record import SearchHeader
 from falcon_ray.report.valuation import value
 from falcon_ray.space.configuration import Configuration
-from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.space.objective import Objective
+from falcon_ray.space.observation import Measurement, Observation, TrialStatus
+from falcon_ray.space.workload import Scenario
 
 PHASE_KEY = "phase"
 
@@ -90,13 +92,7 @@ class RichDisplay:
     def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
         """See `SearchDisplay.search_started`."""
         self._header = header
-        slo = header.objective.slo
-        aim = (
-            "most requests per dollar at saturation"
-            if slo is None
-            else f"most requests per dollar with p{slo.latency_percentile:g} within "
-            f"{slo.latency_budget_ms:g} ms"
-        )
+        aim = f"most requests per dollar{_conditions(header.objective)}"
         done = f" ({n_done} done before)" if n_done else ""
         self._print(
             Text(
@@ -142,17 +138,43 @@ class RichDisplay:
             word = "infeasible" if observation.status is TrialStatus.INFEASIBLE else "failed"
             return f"{word}: {observation.reason}"
         valued = value(observation, self._header.objective, self._header.pricing)
-        rate = f"{measured.saturation_rps:.4g} requests/s at saturation"
-        if (low := measured.saturation_rps_ci_low) is not None:
-            half = 100 * (measured.saturation_rps - low) / measured.saturation_rps
-            rate += f" (±{half:.1f} %)"
+        parts = [_rates(measured)]
+        if measured.slo_verdict is not None:
+            parts.append(f"SLO {measured.slo_verdict}")
         if valued.score is None:
-            return f"{rate}; {valued.reason}"
-        best = ", best so far" if valued.score > self._best else ""
-        self._best = max(self._best, valued.score)
-        if measured.capacity_rps is not None:
-            rate += f", {measured.capacity_rps:.4g}/s certified"
-        return f"{rate}, {valued.score:,.0f} requests per dollar{best}"
+            parts += [valued.reason] if valued.reason else []
+        else:
+            best = ", best so far" if valued.score > self._best else ""
+            self._best = max(self._best, valued.score)
+            parts.append(f"{valued.score:,.0f} requests per dollar{best}")
+        if measured.cut_short:
+            parts.append(f"cut short: {measured.cut_short}")
+        return "; ".join(parts)
+
+
+def _conditions(objective: Objective) -> str:
+    """Which rate counts, as the end of a sentence."""
+    slo, offered_rps = objective.slo, objective.offered_rps
+    if objective.scenario is Scenario.OFFLINE:
+        return " at saturation"
+    alone = " with one in flight" if objective.scenario is Scenario.SINGLE_STREAM else ""
+    given = "" if offered_rps is None else f" at {offered_rps:g}/s"
+    if slo is None:
+        return alone + given
+    limit = f"p{slo.latency_percentile:g} within {slo.latency_budget_ms:g} ms"
+    return f"{alone}{given}{' and' if alone else ' with'} {limit}"
+
+
+def _rates(measured: Measurement) -> str:
+    rate = f"{measured.saturation_rps:.4g} requests/s at saturation"
+    if (low := measured.saturation_rps_ci_low) is not None:
+        half = 100 * (measured.saturation_rps - low) / measured.saturation_rps
+        rate += f" (±{half:.1f} %)"
+    if measured.single_stream_rps is not None:
+        rate += f", {measured.single_stream_rps:.4g}/s with one in flight"
+    if measured.capacity_rps is not None:
+        rate += f", {measured.capacity_rps:.4g}/s certified"
+    return rate
 
 
 class PhaseCallback(Callback):

@@ -5,7 +5,7 @@ search that is killed at any moment can be resumed and measures nothing twice.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,43 +13,48 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 from falcon_ray.errors import ClusterError, InputError
 from falcon_ray.knowledge.mixture import ExpertMixture
 from falcon_ray.knowledge.profile.files import check_writable, resolved_location
 from falcon_ray.optimizers.optimizer import Suggestion
 from falcon_ray.optimizers.registry import make_optimizer
+from falcon_ray.report.confirmation import FreshTrial
 from falcon_ray.report.files import write_report
 from falcon_ray.report.journal import Journal, holds_journal
 from falcon_ray.report.kept_prior import read_prior, write_prior
-from falcon_ray.report.recommendation import NothingFeasible, Standing, recommend
-from falcon_ray.report.record import Role, SearchHeader, SearchRecord, read_search
+from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.result import SearchResult
-from falcon_ray.report.valuation import Verdict
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.confirmation import confirm, is_confirmed, measured_in_task
+from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.interruption import resumable
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
 from falcon_ray.runtime.ray_session import Cluster, ray_session
+from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.search_knowledge import SearchKnowledge, search_knowledge
+from falcon_ray.runtime.search_plan import describe_plan
 from falcon_ray.runtime.search_request import SearchRequest, request_of, resumed_request
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
+    check_latency_budget,
     check_same_nodes,
     check_target,
-    describe_plan,
     measurement_plan,
     search_header,
 )
 from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, FalconSearch
-from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
+from falcon_ray.runtime.serve_trial import TrialSetup
 from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.torch_model import write_example_request
-from falcon_ray.runtime.tune_trials import run_trials
+from falcon_ray.runtime.tune_trials import NAME_KEY, RATE_KEY, run_trials
 from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.dimension import Value
 from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.space.workload import LoadPath
 
 EXAMPLE_REQUEST_NAME = "example_request.npz"
+TUNE_NAME = ".tune"
 CLEAN_UP_S = 10.0
 FAILED = TrialStatus.FAILED
 
@@ -73,7 +78,7 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     directory = _new_directory(request)
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
-        header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
+        header = _planned(request, checked, cluster)
         with Journal.create(directory, header.to_json()) as journal, resumable(directory, cluster):
             if checked.inputs is not None:
                 write_example_request(directory / EXAMPLE_REQUEST_NAME, checked.inputs)
@@ -102,8 +107,14 @@ def dry_run(values: Mapping[str, Any]) -> list[str]:
     _new_directory(_with_checked_store(request))
     checked = check_target(request, directory=Path.cwd())
     with ray_session(request.address) as cluster:
-        header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
+        header = _planned(request, checked, cluster)
         return describe_plan(request, header)
+
+
+def _planned(request: SearchRequest, checked: CheckedTarget, cluster: Cluster) -> SearchHeader:
+    header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
+    check_latency_budget(header, checked, cluster)
+    return header
 
 
 def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
@@ -139,11 +150,7 @@ def _is_complete(record: SearchRecord, request: SearchRequest) -> bool:
     early = request.stop_early and record.conclusion is not None and record.conclusion.stopped_early
     if not early and n_counted < min(request.max_trials, len(record.header.space)):
         return False
-    found = recommend(record)
-    if not request.confirm or isinstance(found, NothingFeasible) or found.is_baseline:
-        return True
-    compared = found.baseline is not None and found.baseline.verdict is not Verdict.FAILED
-    return found.standing is not Standing.NOT_CONFIRMED and compared
+    return not request.confirm or is_confirmed(record, n_rounds=request.confirm_rounds)
 
 
 def _write_files(directory: Path) -> SearchResult:
@@ -209,6 +216,7 @@ class _SearchJob:
         self._checked = checked
         self._cluster = cluster
         self._display = display
+        self._requests = RequestFolder.here(directory)
         self._running: dict[str, _Running] = {}
         self._next_number = 1
         self._app_prefix = ""
@@ -223,7 +231,7 @@ class _SearchJob:
         self._display.search_started(
             header, n_done=len(record.trials), max_trials=self._request.max_trials
         )
-        is_our_serve = serve_apps.start_serve()
+        is_our_serve = serve_apps.start_serve(http=self._request.workload.path is LoadPath.HTTP)
         serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
         try:
             self._run(header, record)
@@ -261,13 +269,21 @@ class _SearchJob:
             max_trials=self._request.max_trials,
             time_budget_s=self._request.time_budget_s,
             stop_early=self._request.stop_early,
+            annotate=lambda configuration: self._told(configuration, header, searcher.observations),
             on_suggestion=self._started,
             on_observation=self._ended,
         )
         # What the infrastructure broke before may work now, and is worth another trial.
         searcher.replay(each for each in record.observations if each.status is not FAILED)
         try:
-            run_trials(searcher, setup, app_prefix=self._app_prefix, display=self._display)
+            run_trials(
+                searcher,
+                setup,
+                requests=self._requests,
+                app_prefix=self._app_prefix,
+                scratch=self._directory / TUNE_NAME,
+                display=self._display,
+            )
         except ClusterError:
             # Tune wraps what a listener raises, which says better what happened.
             if self._broken is not None:
@@ -278,7 +294,7 @@ class _SearchJob:
             raise ClusterError(f"{searcher.end_reason}, the last one because: {reason}")
         best = optimizer.recommend()
         if best is not None and self._request.confirm:
-            self._confirm(best.configuration, header, setup)
+            self._confirm(best.configuration, setup)
         outlook = searcher.outlook
         self._journal.search_ended(
             searcher.end_reason,
@@ -312,6 +328,16 @@ class _SearchJob:
             )
         self._display.trial_started(f"Trial {number}", suggestion.configuration, suggestion.why)
 
+    def _told(
+        self, configuration: Configuration, header: SearchHeader, tried: Sequence[Observation]
+    ) -> dict[str, Value]:
+        """What a trial is told beside its configuration: its name, and what it has to beat."""
+        told: dict[str, Value] = {NAME_KEY: f"trial-{self._next_number - 1}"}
+        to_beat = rate_to_beat_rps(
+            tried, configuration, objective=header.objective, pricing=header.pricing
+        )
+        return told if to_beat is None else {**told, RATE_KEY: to_beat}
+
     def _ended(self, trial_id: str, observation: Observation) -> None:
         running = self._running.pop(trial_id)
         wall_s = time.monotonic() - running.start_s
@@ -332,45 +358,27 @@ class _SearchJob:
             self._broken = error
             raise
 
-    def _confirm(self, best: Configuration, header: SearchHeader, setup: TrialSetup) -> None:
-        """Measure the best and the baseline once more, unless that is in the journal already."""
-        record = read_search(self._directory)
-        fresh = {
-            (each.role, each.observation.configuration)
-            for each in record.confirmations
-            if each.n_trials_before == len(record.trials) and each.observation.status is not FAILED
-        }
-        wanted = [(Role.BEST, best)]
-        if header.baseline is not None and header.baseline != best:
-            wanted.append((Role.BASELINE, header.baseline))
-        for role, configuration in wanted:
-            if (role, configuration) in fresh:
-                continue
-            label = f"Confirming the {role.value}"
-            self._display.trial_started(label, configuration, "a fresh measurement to compare")
-            self._display.phase("deploying and measuring")
-            start_s = time.monotonic()
-            observation = _confirmed(setup, configuration, f"{self._app_prefix}{role.value}")
-            wall_s = time.monotonic() - start_s
-            self._journal.confirmation_ended(role.value, observation, wall_s=wall_s)
-            self._display.trial_ended(observation, wall_s=wall_s)
+    def _confirm(self, best: Configuration, setup: TrialSetup) -> None:
+        """Measure afresh what the journal lacks of the best, the runner-up and the baseline."""
+        n_trials = len(read_search(self._directory).trials)
 
+        def measure(trial: FreshTrial) -> Observation:
+            observation = measured_in_task(
+                trial,
+                setup,
+                requests=self._requests,
+                app_prefix=self._app_prefix,
+                n_trials=n_trials,
+            )
+            if observation.status is FAILED:
+                serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
+            return observation
 
-def _confirmed(setup: TrialSetup, configuration: Configuration, app_name: str) -> Observation:
-    task = _confirmation.remote(setup, configuration, app_name)
-    try:
-        return ray.get(task)
-    except KeyboardInterrupt:
-        ray.cancel(task, force=True)
-        raise
-    except RayError as error:
-        return Observation(
-            configuration=configuration,
-            status=FAILED,
-            reason=f"the trial's process died: {type(error).__name__}",
+        confirm(
+            best,
+            directory=self._directory,
+            journal=self._journal,
+            n_rounds=self._request.confirm_rounds,
+            measure=measure,
+            display=self._display,
         )
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _confirmation(setup: TrialSetup, configuration: Configuration, app_name: str) -> Observation:
-    return run_serve_trial(setup, configuration, app_name=app_name, on_phase=lambda _: None)

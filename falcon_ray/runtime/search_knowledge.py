@@ -32,6 +32,7 @@ from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Observation
+from falcon_ray.space.workload import Workload
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +200,9 @@ def _prior(
             Latencies(profile, Catalogue.packaged()),
             host=Host(device=cpu, ram_bytes=GIB * max(each.ram_gib for each in cluster.nodes)),
             slo=header.objective.slo,
+            workload=Workload(
+                scenario=header.objective.scenario, offered_rps=header.objective.offered_rps
+            ),
             note=lambda line: note(f"thin knowledge: {line}"),
         )
     except (ClusterError, InputError) as error:

@@ -9,19 +9,24 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from falcon_ray.errors import InputError
 from falcon_ray.space.dimension import Value
-from falcon_ray.space.objective import Slo, optional_slo
+from falcon_ray.space.objective import Objective, Slo, default_scenario, optional_slo
+from falcon_ray.space.workload import LoadPath, Scenario, Workload
 
 DEFAULT_PERCENTILE = 99.0
 
+EnumT = TypeVar("EnumT", bound=Enum)
+
 _POSITIVE = (
     "time_budget_s",
+    "offered_rps",
     "latency_budget_ms",
     "latency_percentile",
     "usd_per_hour",
@@ -50,6 +55,13 @@ class SearchRequest:
         time_budget_s: Seconds after which no further trial starts.
         stop_early: Whether no further trial starts once one more is expected to bring next to
             nothing.
+        scenario: How requests arrive, as `Scenario` names it; None takes `server` with a latency
+            limit and `offline` without one.
+        load_path: Where they enter, as `LoadPath` names it.
+        offered_rps: The one rate that a server has to keep the limit at; None looks for the
+            highest.
+        arrival_trace: File of arrival times that a server's requests follow, kept as an absolute
+            path; None draws them at random.
         latency_budget_ms: Latency limit; without it the score is saturation throughput.
         latency_percentile: Share of requests, in percent, that has to stay within it.
         baseline: Your present configuration, to compare with; what it leaves out takes the
@@ -58,6 +70,7 @@ class SearchRequest:
         store: Where the cluster's knowledge is kept: a directory or s3://bucket/prefix; None
             takes the store of the cluster, or the default location.
         confirm: Whether the best and the baseline are measured once more at the end.
+        confirm_rounds: How often each of them is.
         usd_per_hour: Price of one node of this cluster, where the catalogue does not have it.
         max_output_error: Largest accepted relative difference of outputs from float32.
         warm_up_s: Longest warm-up of a trial.
@@ -83,12 +96,17 @@ class SearchRequest:
     max_trials: int = 6
     time_budget_s: float | None = None
     stop_early: bool = True
+    scenario: str | None = None
+    load_path: str = LoadPath.HANDLE.value
+    offered_rps: float | None = None
+    arrival_trace: str | Path | None = None
     latency_budget_ms: float | None = None
     latency_percentile: float = DEFAULT_PERCENTILE
     baseline: Mapping[str, Value] | None = None
     prior: bool = True
     store: str | None = None
     confirm: bool = True
+    confirm_rounds: int = 2
     usd_per_hour: float | None = None
     max_output_error: float | None = None
     warm_up_s: float = 4.0
@@ -112,13 +130,26 @@ class SearchRequest:
         self._check_collections()
         if self.slo is None and self.latency_percentile != DEFAULT_PERCENTILE:
             raise InputError("latency_percentile needs a limit; give latency_budget_ms as well")
+        self._check_workload()
+
+    def _check_workload(self) -> None:
+        _named(LoadPath, "load_path", self.load_path)
+        scenario = self.objective.scenario
+        if self.arrival_trace is None:
+            return
+        object.__setattr__(self, "arrival_trace", absolute(self.arrival_trace))
+        if scenario is not Scenario.SERVER:
+            raise InputError(
+                f"arrival_trace says when a server's requests arrive, and {scenario.value} has no "
+                "arrivals; give latency_budget_ms, or leave the trace out"
+            )
 
     def _check_texts(self) -> None:
-        for name in ("model", "app", "input_dtype", "optimizer", "store", "address"):
+        for name in ("model", "app", "input_dtype", "optimizer", "load_path", "store", "address"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise InputError(f"{name} must be a text, got {value!r}")
-        for name in ("output_dir", "resume"):
+        for name in ("output_dir", "resume", "arrival_trace"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, Path)):
                 raise InputError(f"{name} must be a path, got {value!r}")
@@ -128,12 +159,17 @@ class SearchRequest:
                 raise InputError(f"{name} must be true or false, got {value!r}")
 
     def _check_numbers(self) -> None:
-        for name in ("max_trials", "seed"):
+        for name in ("max_trials", "seed", "confirm_rounds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(f"{name} must be a whole number, got {value!r}")
         if self.max_trials < 1:
             raise InputError(f"max_trials must be at least 1, got {self.max_trials}")
+        if self.confirm_rounds < 1:
+            raise InputError(
+                f"confirm_rounds must be at least 1, got {self.confirm_rounds}; to measure nothing "
+                "again, give confirm: false (--no-confirm)"
+            )
         if self.seed < 0:
             raise InputError(f"seed must not be negative, got {self.seed}")
         for name in _POSITIVE:
@@ -162,10 +198,28 @@ class SearchRequest:
         """The latency limit, if there is one."""
         return optional_slo(self.latency_budget_ms, self.latency_percentile)
 
+    @property
+    def objective(self) -> Objective:
+        """What counts as better."""
+        slo = self.slo
+        if self.scenario is None:
+            return Objective(slo, default_scenario(slo), self.offered_rps)
+        return Objective(slo, _named(Scenario, "scenario", self.scenario), self.offered_rps)
+
+    @property
+    def workload(self) -> Workload:
+        """The load that configurations are compared under."""
+        return Workload(
+            scenario=self.objective.scenario,
+            path=LoadPath(self.load_path),
+            offered_rps=self.offered_rps,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The request as plain JSON values, without where it runs."""
         elsewhere = {"output_dir", "resume", "address"}
-        return {name: value for name, value in asdict(self).items() if name not in elsewhere}
+        said = {name: value for name, value in asdict(self).items() if name not in elsewhere}
+        return said | {"scenario": self.objective.scenario.value}
 
 
 def request_of(values: Mapping[str, Any]) -> SearchRequest:
@@ -191,18 +245,26 @@ def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> Sear
     _check_names(given)
     # output_dir may not be given either, which the request itself explains.
     changeable = {
-        *("max_trials", "time_budget_s", "stop_early", "confirm"),
+        *("max_trials", "time_budget_s", "stop_early", "confirm", "confirm_rounds"),
         *("resume", "address", "output_dir", "store"),
     }
-    merged = dict(stored)
+    kept = request_of(stored).to_json()  # also what had no name when the search began
+    merged = dict(kept)
     for name, value in given.items():
-        if name not in changeable and _plain(value) != _plain(stored.get(name)):
+        is_path = name == "arrival_trace" and isinstance(value, (str, Path))
+        now = absolute(value) if is_path else value
+        if name not in changeable and _plain(now) != _plain(kept[name]):
             raise InputError(
-                f"a resumed search keeps its {name} ({stored.get(name)!r}); leave it out, or "
+                f"a resumed search keeps its {name} ({_plain(kept[name])!r}); leave it out, or "
                 "start a new search"
             )
         merged[name] = value
     return request_of(merged)
+
+
+def absolute(path: str | Path) -> str:
+    """The same file from wherever a search is resumed."""
+    return str(Path(path).absolute())
 
 
 def _plain(value: object) -> object:
@@ -240,6 +302,15 @@ def _check_names(values: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(str(name).replace("-", "_"), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InputError(f"unknown key {name!r}; {hint}known are {', '.join(known)}")
+
+
+def _named(kind: type[EnumT], name: str, value: object) -> EnumT:
+    known = [each.value for each in kind]
+    if value in known:
+        return kind(value)
+    near = difflib.get_close_matches(str(value).lower().replace("-", "_"), known, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"there is no {name} {value!r}; {hint}known are {', '.join(known)}")
 
 
 def _mapping(name: str, value: object) -> Mapping[str, Any]:

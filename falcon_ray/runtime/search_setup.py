@@ -16,7 +16,9 @@ from typing import Any
 from falcon_ray.errors import InputError
 from falcon_ray.optimizers.registry import OPTIMIZERS
 from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.lone_latency import check_budget, lone_latency
 from falcon_ray.runtime.placement import why_no_node_fits
+from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.target import Declared, ModelTarget, Target, declared_app
@@ -32,14 +34,11 @@ from falcon_ray.space.constraint import Constraint
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.defaults import NodeShape, default_baseline, default_space
 from falcon_ray.space.dimension import Value, dimension
-from falcon_ray.space.objective import Objective
-from falcon_ray.trial.capacity import seconds_to_certify
-from falcon_ray.trial.recipe import CAPACITY_STEP, MeasurementPlan
-from falcon_ray.trial.statistics import requests_to_certify
+from falcon_ray.space.workload import LoadPath, Scenario, Workload
+from falcon_ray.trial.arrivals import ArrivalProcess, Poisson, read_trace
+from falcon_ray.trial.load_points import CAPACITY_STEP
+from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
-
-DEPLOYMENT_S = 6.0
-"""Rough seconds of a trial beside warm-up and measurement, for estimates only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +62,14 @@ def check_target(request: SearchRequest, *, directory: Path) -> CheckedTarget:
     """Import what the user named and run it once on its example input.
 
     Raises:
-        InputError: It does not import, or does not work.
+        InputError: It does not import, or does not work, or not with the load that is asked for.
     """
+    arrival_process(request)
     if request.app is not None:
         if request.max_output_error is not None:
             raise InputError("max_output_error compares outputs of a model; leave it out with app")
         declared: Declared = declared_app(parse_reference(request.app, directory=directory))
+        _check_path(request.workload.path, declared)
         return CheckedTarget(declared.target, declared.request, space=declared.space)
     if request.model is None:
         raise InputError("name the model or the app to serve")
@@ -80,6 +81,38 @@ def check_target(request: SearchRequest, *, directory: Path) -> CheckedTarget:
     )
     inputs, _ = check_model(model)
     return CheckedTarget(ModelTarget(model), inputs.samples()[0], inputs=inputs)
+
+
+def _check_path(path: LoadPath, declared: Declared) -> None:
+    """Refuse a way into an application that it does not have.
+
+    Raises:
+        InputError: It does not have it.
+    """
+    target = declared.target
+    if path is LoadPath.REPLICA and not target.reports_facts:
+        raise InputError(
+            f"load_path replica loads a model inside our own replica, and {target.name} is an "
+            "application; give load_path handle or http"
+        )
+    if path is LoadPath.HTTP and target.method != "__call__":
+        raise InputError(
+            f"load_path http enters {target.name} by its __call__, and {target.name}_method names "
+            f"{target.method!r}; give load_path handle"
+        )
+    if path is LoadPath.HTTP:
+        target.http_body(declared.request)
+
+
+def arrival_process(request: SearchRequest) -> ArrivalProcess:
+    """When requests arrive in open loop.
+
+    Raises:
+        InputError: The trace cannot be read, or is none.
+    """
+    if request.arrival_trace is None:
+        return Poisson()
+    return read_trace(Path(request.arrival_trace))
 
 
 def search_header(
@@ -130,7 +163,7 @@ def search_header(
             },
         },
         space=space,
-        objective=Objective(request.slo),
+        objective=request.objective,
         pricing=pricing,
         seed=request.seed,
         baseline=baseline,
@@ -138,8 +171,32 @@ def search_header(
             "python": platform.python_version(),
             **{name: version(name) for name in ("falcon-ray", "ray", "torch", "numpy")},
         },
-        capacity_step=None if request.slo is None else CAPACITY_STEP,
+        capacity_step=CAPACITY_STEP if _finds_a_rate(request.workload) else None,
     )
+
+
+def check_latency_budget(header: SearchHeader, checked: CheckedTarget, cluster: Cluster) -> None:
+    """Refuse a latency limit that the model itself breaks, as far as this machine can tell.
+
+    It can where it is the whole cluster and no candidate runs on a GPU.
+
+    Raises:
+        InputError: The limit is below the model's latency without any service around it.
+    """
+    slo, target, inputs = header.objective.slo, checked.target, checked.inputs
+    by_name = {each.name: each.values for each in header.space.dimensions}
+    on_gpu = any(name == "n_gpus" or name.startswith("gpu_") for name in by_name)
+    if slo is None or inputs is None or on_gpu or not cluster.is_local:
+        return
+    assert isinstance(target, ModelTarget)
+    fastest = lone_latency(
+        target.model,
+        inputs,
+        dtypes=[str(each) for each in by_name.get("dtype", ("float32",))],
+        threads=[int(each) for each in by_name.get("cpu_cores", (1,))],
+        enough_ms=slo.latency_budget_ms,
+    )
+    check_budget(slo, fastest)
 
 
 def check_same_nodes(header: SearchHeader, nodes: Sequence[NodeShape]) -> None:
@@ -225,50 +282,25 @@ def node_prices(nodes: Sequence[NodeShape], *, usd_per_hour: float | None) -> tu
 
 
 def measurement_plan(request: SearchRequest) -> MeasurementPlan:
-    """How long and how exactly each trial is measured."""
+    """How long and how exactly each trial is measured, and under which load.
+
+    Raises:
+        InputError: The trace of arrivals cannot be read.
+    """
     return MeasurementPlan(
         warm_up=WarmUpRule(min_s=min(1.5, request.warm_up_s), max_s=request.warm_up_s),
         precision=PrecisionRule(min_s=min(3.0, request.measure_s), max_s=request.measure_s),
+        workload=request.workload,
+        arrivals=arrival_process(request),
         slo=request.slo,
         max_output_error=request.max_output_error,
         seed=request.seed,
     )
 
 
-def describe_plan(request: SearchRequest, header: SearchHeader) -> list[str]:
-    """What a dry run says: the space, its constraints, and what a search would take."""
-    space, plan = header.space, measurement_plan(request)
-    trial_s = DEPLOYMENT_S + request.warm_up_s + request.measure_s + plan.model_s
-    n_deployments = min(request.max_trials, len(space))
-    if request.confirm:
-        n_deployments += 1 if header.baseline is None else 2
-    lines = [
-        f"{space.n_combinations} combinations of "
-        + ", ".join(f"{each.name} {_values(each.values)}" for each in space.dimensions),
-        *(f"constraint: {each.expression}" for each in space.constraints),
-        f"{len(space)} candidates; baseline: {header.baseline}",
-        (
-            f"{n_deployments} deployments of at most {trial_s:.0f} s each without load points: "
-            f"about {n_deployments * trial_s / 60:.1f} minutes"
-        ),
-    ]
-    if plan.slo is not None:
-        percentile = plan.slo.latency_percentile
-        needed = requests_to_certify(percentile)
-        costs = ", ".join(
-            f"{seconds_to_certify(rate, plan.slo):.3g} s at {rate}/s" for rate in (10, 100, 1000)
-        )
-        lines.append(
-            f"certifying p{percentile:g} takes {needed} requests per load point, none of them "
-            f"over the limit: {costs}; up to {plan.max_load_points} load points a trial, each of "
-            f"at most {plan.load_point_max_s:g} s, which allows no rate below "
-            f"{needed / plan.load_point_max_s:.3g}/s to be certified"
-        )
-    lines += [
-        f"priced as {each.instance_type}: {each.usd_per_hour:.4g} USD/h ({each.price_source})"
-        for each in header.pricing.instances
-    ]
-    return lines
+def _finds_a_rate(workload: Workload) -> bool:
+    """Whether trials look for the highest rate that keeps a limit."""
+    return workload.scenario is Scenario.SERVER and workload.offered_rps is None
 
 
 def _check_dtype(dtype: object) -> None:
@@ -276,10 +308,6 @@ def _check_dtype(dtype: object) -> None:
         raise InputError(
             f"dtype {dtype!r} is none that a model can be served in: {', '.join(TORCH_DTYPES)}"
         )
-
-
-def _values(values: Sequence[object]) -> str:
-    return "{" + ", ".join(str(value) for value in values) + "}"
 
 
 def _baseline(

@@ -37,12 +37,16 @@ MAX_FAILED_IN_A_ROW = 3
 _MEASUREMENT_NAMES = frozenset(each.name for each in fields(Measurement))
 
 
+def _no_annotation(configuration: Configuration) -> Mapping[str, Value]:  # noqa: ARG001
+    return {}
+
+
 class FalconSearch(Searcher):
     """A `ray.tune` searcher that proposes serving configurations.
 
     With your own `tune.Tuner`, let the trainable report the metrics that the objective needs,
     under the names that `Measurement` gives them (`saturation_rps`; with an SLO also
-    `capacity_rps` and `floor_latency_ms`)::
+    `capacity_rps` and `floor_latency_ms`, for a single stream also `single_stream_rps`)::
 
         tuner = tune.Tuner(
             trainable,
@@ -66,6 +70,9 @@ class FalconSearch(Searcher):
         max_trials: Trials to measure, past observations included; None leaves it to Tune.
         time_budget_s: Seconds from the first suggestion after which none follows.
         stop_early: Whether to end once one more trial is expected to bring next to nothing.
+        annotate: Values that a trial of this configuration is told beside its dimensions, asked
+            for with each suggestion and merged into what `suggest` returns, so that they arrive
+            in the trainable's `config`; by default nothing. Names of dimensions are refused.
         on_suggestion: Told about each suggestion before its trial starts.
         on_observation: Told about each observation before the optimizer learns it.
         clock: Monotonic seconds.
@@ -85,6 +92,7 @@ class FalconSearch(Searcher):
         max_trials: int | None = None,
         time_budget_s: float | None = None,
         stop_early: bool = False,
+        annotate: Callable[[Configuration], Mapping[str, Value]] = _no_annotation,
         on_suggestion: Callable[[str, Suggestion], None] | None = None,
         on_observation: Callable[[str, Observation], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -115,6 +123,7 @@ class FalconSearch(Searcher):
         self._max_trials = max_trials
         self._time_budget_s = time_budget_s
         self._stop_early = stop_early
+        self._annotate = annotate
         self._on_suggestion = on_suggestion
         self._on_observation = on_observation
         self._clock = clock
@@ -173,7 +182,7 @@ class FalconSearch(Searcher):
         self._pending[trial_id] = suggestion.configuration
         if self._on_suggestion is not None:
             self._on_suggestion(trial_id, suggestion)
-        return dict(suggestion.configuration)
+        return self._annotated(suggestion.configuration)
 
     def on_trial_complete(
         self,
@@ -201,7 +210,8 @@ class FalconSearch(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the listeners: Tune pickles its set-up, and they belong to this process."""
-        return self.__dict__ | {"_on_suggestion": None, "_on_observation": None}
+        ours = {"_on_suggestion": None, "_on_observation": None, "_annotate": _no_annotation}
+        return self.__dict__ | ours
 
     def save(self, checkpoint_path: str) -> None:
         """Write the observations as JSON; they are the whole state."""
@@ -212,6 +222,12 @@ class FalconSearch(Searcher):
         """Replay what `save` wrote."""
         records = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
         self.replay(Observation.from_json(record) for record in records)
+
+    def _annotated(self, configuration: Configuration) -> dict[str, Value]:
+        values, said = dict(configuration), self._annotate(configuration)
+        if taken := sorted(values.keys() & said.keys()):
+            raise InputError(f"annotate must not give {taken[0]!r}, which is a dimension")
+        return {**values, **said}
 
     def _why_stop(self) -> str:
         counted = sum(each.status is not TrialStatus.FAILED for each in self._observations)

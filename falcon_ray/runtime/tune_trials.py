@@ -1,15 +1,16 @@
 """Ray Tune as the executor of trials: it asks the searcher, runs one trial, reports back.
 
 Tune keeps nothing that matters: the journal is the truth, and Tune's own files go to a
-temporary directory.
+directory that is gone when the search ends.
 """
 
 import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from ray import tune
 from ray.tune import TuneError
@@ -17,10 +18,14 @@ from ray.tune.search import ConcurrencyLimiter
 
 from falcon_ray.errors import ClusterError
 from falcon_ray.runtime.progress import PHASE_KEY, PhaseCallback, SearchDisplay
+from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.searcher import OBSERVATION_KEY, FalconSearch
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.space.configuration import Configuration
-from falcon_ray.space.dimension import Value
+
+RATE_KEY = "falcon:rate_to_beat_rps"
+NAME_KEY = "falcon:trial"
+"""What the search tells a trial beside its configuration; no dimension can have such a name."""
 
 # A trial's replicas take the real resources, and may take every CPU of a node: the process
 # that drives them asks for one byte of memory, which every node has, and for no CPU at all.
@@ -28,9 +33,25 @@ DRIVER_RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
 
 
 def run_trials(
-    searcher: FalconSearch, setup: TrialSetup, *, app_prefix: str, display: SearchDisplay
+    searcher: FalconSearch,
+    setup: TrialSetup,
+    *,
+    requests: RequestFolder,
+    app_prefix: str,
+    scratch: Path,
+    display: SearchDisplay,
 ) -> None:
     """Run trials one after the other until the searcher has finished.
+
+    Args:
+        searcher: Suggests; under `NAME_KEY` it names each trial, and under `RATE_KEY` it may give
+            the rate that is to be beaten.
+        setup: What the trials have in common.
+        requests: Where the requests of each are kept.
+        app_prefix: Of the names of Serve applications.
+        scratch: A directory for Tune's own files. It is emptied first, of what a killed search
+            left there, and gone at the end.
+        display: Told about phases.
 
     Raises:
         KeyboardInterrupt: On SIGINT, once Tune has ended the trial's process.
@@ -39,11 +60,13 @@ def run_trials(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # How trials end is said by the display and the journal.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    storage = tempfile.mkdtemp(prefix="falcon-tune-")
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(_trainable, setup=setup, app_prefix=app_prefix),
+                tune.with_parameters(
+                    _trainable, setup=setup, requests=requests, app_prefix=app_prefix
+                ),
                 DRIVER_RESOURCES,
             ),
             tune_config=tune.TuneConfig(
@@ -52,26 +75,34 @@ def run_trials(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                storage_path=storage, verbose=0, callbacks=[PhaseCallback(display)]
+                storage_path=str(scratch.resolve()), verbose=0, callbacks=[PhaseCallback(display)]
             ),
         )
         tuner.fit()
     except TuneError as error:
         raise ClusterError(f"Ray Tune gave up: {str(error).strip().splitlines()[-1]}") from error
     finally:
-        shutil.rmtree(storage, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     if not searcher.end_reason:
         # Tune takes SIGINT for itself, stops what runs, and returns as if all were done.
         raise KeyboardInterrupt
 
 
-def _trainable(config: Mapping[str, Value], *, setup: TrialSetup, app_prefix: str) -> None:
-    observation = run_serve_trial(
-        setup,
-        Configuration(config),
-        app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
-        on_phase=_report_phase,
-    )
+def _trainable(
+    config: Mapping[str, Any], *, setup: TrialSetup, requests: RequestFolder, app_prefix: str
+) -> None:
+    values = dict(config)
+    rate_to_beat_rps, name = values.pop(RATE_KEY, None), values.pop(NAME_KEY)
+    configuration = Configuration(values)
+    with requests.recording(name, configuration) as records:
+        observation = run_serve_trial(
+            setup,
+            configuration,
+            app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
+            on_phase=records.watching(_report_phase),
+            rate_to_beat_rps=rate_to_beat_rps,
+            on_requests=records.add,
+        )
     # As text: Tune flattens nested results before the searcher sees them.
     tune.report({OBSERVATION_KEY: json.dumps(observation.to_json())})
 

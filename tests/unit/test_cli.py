@@ -224,6 +224,13 @@ def test_a_target_or_directory_that_is_not_there_is_one_line_and_exit_code_2(
         (["--usd-per-hour", "nan"], "usd_per_hour must be a positive number, got nan"),
         (["--max-output-error", "-0.1"], "max_output_error must be a positive number, got -0.1"),
         (["--seed", "-1"], "seed must not be negative, got -1"),
+        (["--scenario", "server"], "the server scenario needs a latency limit; give latency_budg"),
+        (["--scenario", "sever"], "there is no scenario 'sever'; did you mean 'server'? known are"),
+        (["--load-path", "grpc"], "there is no load_path 'grpc'; known are handle, http, replica"),
+        (["--offered-rps", "0"], "offered_rps must be a positive number, got 0.0"),
+        (["--offered-rps", "40"], "a rate is offered in the server scenario only, not in offline"),
+        (["--arrival-trace", "a.txt"], "arrival_trace says when a server's requests arrive, and"),
+        (["--confirm-rounds", "0"], "confirm_rounds must be at least 1, got 0; to measure nothing"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
@@ -237,9 +244,32 @@ def test_a_value_that_cannot_be_meant_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
+        ("0\n2\n1\n", "line 3: 1 s is earlier than the 2 s before it; sort the times"),
+        ("0\n-1\n", "line 2: -1 s is negative"),
+        ("0\nsoon\n", "line 2: 'soon' is not a number"),
+        ("", "needs at least 2 arrivals, got 0"),
+    ],
+)
+def test_a_trace_that_is_none_is_one_line_and_exit_code_2(
+    content: str, expected: str, terminal: Terminal
+) -> None:
+    (terminal.home / "arrivals.txt").write_text(content, encoding="utf-8")
+    flags = ("--latency-budget-ms", "50", "--arrival-trace", "arrivals.txt")
+    said = terminal.complaint("search", "tiny.py:make", *flags)
+    assert said.startswith(f"arrival trace {terminal.home / 'arrivals.txt'}")
+    assert expected in said
+    missing = terminal.complaint("search", "tiny.py:make", *flags[:3], "none.txt")
+    assert "none.txt cannot be read" in missing
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
         ("max_trails: 6\n", "unknown key 'max_trails'; did you mean 'max_trials'? known are"),
         ("max-trials: 6\n", "unknown key 'max-trials'; did you mean 'max_trials'? known are"),
         ("max_trials: many\n", "max_trials must be a whole number, got 'many'"),
+        ("load-path: http\n", "unknown key 'load-path'; did you mean 'load_path'? known are"),
+        ("scenario: servers\n", "there is no scenario 'servers'; did you mean 'server'? known"),
         ("search_space: {batch_size: 8}\n", "search_space: batch_size must be a list of values"),
         ("- model\n", "search.yaml must hold keys and values"),
         ("model: [\n", "search.yaml is no YAML: "),

@@ -12,7 +12,8 @@ from falcon_ray.runtime.search_request import (
     request_of,
     resumed_request,
 )
-from falcon_ray.space.objective import Slo
+from falcon_ray.space.objective import Objective, Slo
+from falcon_ray.space.workload import LoadPath, Scenario, Workload
 
 
 def complaint(**values: object) -> str:
@@ -43,6 +44,9 @@ def test_everything_but_the_target_has_a_default() -> None:
         ("latency-budget-ms", "latency_budget_ms"),
         ("latency_budget", "latency_budget_ms"),
         ("baselines", "baseline"),
+        ("offered-rps", "offered_rps"),
+        ("load", "load_path"),
+        ("confirm_round", "confirm_rounds"),
     ],
 )
 def test_an_unknown_key_says_the_nearest_and_lists_the_known(key: str, near: str) -> None:
@@ -75,6 +79,7 @@ def test_either_target_will_do() -> None:
     [
         "time_budget_s",
         "latency_budget_ms",
+        "offered_rps",
         "usd_per_hour",
         "max_output_error",
         "warm_up_s",
@@ -92,7 +97,7 @@ def test_at_least_one_trial_is_run(value: int) -> None:
     assert complaint(max_trials=value) == f"max_trials must be at least 1, got {value}"
 
 
-@pytest.mark.parametrize("name", ["max_trials", "seed"])
+@pytest.mark.parametrize("name", ["max_trials", "seed", "confirm_rounds"])
 @pytest.mark.parametrize("value", [1.5, "3", True])
 def test_counts_are_whole_numbers(name: str, value: object) -> None:
     assert complaint(**{name: value}) == f"{name} must be a whole number, got {value!r}"
@@ -103,6 +108,70 @@ def test_counts_are_whole_numbers(name: str, value: object) -> None:
     [
         ({"seed": -1}, "seed must not be negative, got -1"),
         ({"measure_s": 0.5}, "measure_s must be at least 1, got 0.5"),
+        (
+            {"confirm_rounds": 0},
+            (
+                "confirm_rounds must be at least 1, got 0; to measure nothing again, give confirm: "
+                "false (--no-confirm)"
+            ),
+        ),
+        (
+            {"scenario": "sever"},
+            (
+                "there is no scenario 'sever'; did you mean 'server'? known are offline, server, "
+                "single_stream"
+            ),
+        ),
+        (
+            {"scenario": "SingleStream"},
+            (
+                "there is no scenario 'SingleStream'; did you mean 'single_stream'? known are "
+                "offline, server, single_stream"
+            ),
+        ),
+        ({"scenario": 5}, "there is no scenario 5; known are offline, server, single_stream"),
+        (
+            {"load_path": "https"},
+            "there is no load_path 'https'; did you mean 'http'? known are handle, http, replica",
+        ),
+        ({"load_path": ["http"]}, "load_path must be a text, got ['http']"),
+        (
+            {"scenario": "server"},
+            "the server scenario needs a latency limit; give latency_budget_ms, or ask for offline",
+        ),
+        (
+            {"scenario": "offline", "latency_budget_ms": 50},
+            (
+                "latency_budget_ms limits nothing in the offline scenario; leave it out, or ask "
+                "for server or single_stream"
+            ),
+        ),
+        (
+            {"offered_rps": 40},
+            (
+                "a rate is offered in the server scenario only, not in offline; leave out "
+                "offered_rps, or give a latency budget"
+            ),
+        ),
+        (
+            {"offered_rps": 4e7, "latency_budget_ms": 50},
+            "offered_rps of 4e+07 is more than 1e+06 requests per second; give requests per second",
+        ),
+        ({"arrival_trace": 5}, "arrival_trace must be a path, got 5"),
+        (
+            {"arrival_trace": "a.txt"},
+            (
+                "arrival_trace says when a server's requests arrive, and offline has no arrivals; "
+                "give latency_budget_ms, or leave the trace out"
+            ),
+        ),
+        (
+            {"arrival_trace": "a.txt", "scenario": "single_stream", "latency_budget_ms": 50},
+            (
+                "arrival_trace says when a server's requests arrive, and single_stream has no "
+                "arrivals; give latency_budget_ms, or leave the trace out"
+            ),
+        ),
         (
             {"latency_percentile": 95},
             "latency_percentile needs a limit; give latency_budget_ms as well",
@@ -169,6 +238,49 @@ def test_a_latency_limit_is_an_slo() -> None:
     assert request.slo == Slo(latency_budget_ms=50, latency_percentile=95)
 
 
+@pytest.mark.parametrize(
+    ("values", "scenario"),
+    [
+        ({}, Scenario.OFFLINE),
+        ({"latency_budget_ms": 50}, Scenario.SERVER),
+        ({"scenario": "single_stream"}, Scenario.SINGLE_STREAM),
+        ({"scenario": "single_stream", "latency_budget_ms": 50}, Scenario.SINGLE_STREAM),
+    ],
+)
+def test_a_latency_limit_decides_the_scenario_that_nobody_named(
+    values: dict[str, Any], scenario: Scenario
+) -> None:
+    request = request_of({"model": "m", **values})
+    assert request.objective.scenario is request.workload.scenario is scenario
+    assert stored(**values)["scenario"] == scenario.value
+
+
+def test_a_workload_says_path_and_rate() -> None:
+    values = {"latency_budget_ms": 50, "load_path": "http", "offered_rps": 40}
+    request = request_of({"model": "m", **values})
+    assert request.workload == Workload(
+        scenario=Scenario.SERVER, path=LoadPath.HTTP, offered_rps=40
+    )
+    assert request.objective == Objective(Slo(latency_budget_ms=50), offered_rps=40)
+
+
+def test_a_trace_is_kept_by_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = {"arrival_trace": "arrivals.txt", "latency_budget_ms": 50}
+    before = stored(**asked)
+    assert before["arrival_trace"] == str(tmp_path / "arrivals.txt")
+    # The same file by the same name is the same search, one of that name elsewhere is not.
+    again = {"resume": "r", "arrival_trace": Path("arrivals.txt")}
+    assert resumed_request(before, again).arrival_trace == str(tmp_path / "arrivals.txt")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resumed_request(before, {"resume": "r"}).to_json() == before
+    with pytest.raises(InputError, match="keeps its arrival_trace"):
+        resumed_request(before, again)
+
+
 def test_the_stored_request_says_nothing_of_where_it_ran() -> None:
     names = {each.name for each in fields(SearchRequest)}
     assert stored(output_dir="runs/a", address="auto").keys() == names - {
@@ -187,10 +299,21 @@ def test_a_resumed_search_keeps_what_it_was_asked() -> None:
     assert request.resume == "runs/a"
 
 
+def test_a_search_from_before_there_were_workloads_can_be_resumed() -> None:
+    new = {"scenario", "load_path", "offered_rps", "arrival_trace", "confirm_rounds"}
+    now = stored(latency_budget_ms=50)
+    before = {name: value for name, value in now.items() if name not in new}
+    assert resumed_request(before, {"resume": "r"}).to_json() == now
+    assert resumed_request(before, {"resume": "r", "scenario": "server"}).to_json() == now
+    with pytest.raises(InputError, match=r"keeps its scenario \('server'\); leave it out, or"):
+        resumed_request(before, {"resume": "r", "scenario": "single_stream"})
+
+
 def test_a_resumed_search_may_take_longer() -> None:
     given = {"resume": "r", "max_trials": 9, "time_budget_s": 60.0, "confirm": False}
-    request = resumed_request(stored(max_trials=3), given)
+    request = resumed_request(stored(max_trials=3), given | {"confirm_rounds": 3})
     assert (request.max_trials, request.time_budget_s, request.confirm) == (9, 60.0, False)
+    assert request.confirm_rounds == 3
 
 
 def test_a_resumed_search_may_be_asked_the_same_again() -> None:
@@ -210,6 +333,8 @@ def test_a_resumed_search_may_be_asked_the_same_again() -> None:
         ("model", "bert_base", "'resnet50'"),
         ("seed", 4, "3"),
         ("latency_budget_ms", 9.0, "None"),
+        ("load_path", "http", "'handle'"),
+        ("offered_rps", 40.0, "None"),
         ("search_space", {"batch_size": [1, 4]}, r"\{'batch_size': \[1, 2\]\}"),
     ],
 )

@@ -8,12 +8,13 @@ import pytest
 
 from falcon_ray.errors import EmptySpaceError, InputError
 from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.search_request import SearchRequest, request_of
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
+    check_latency_budget,
     check_target,
-    describe_plan,
     measurement_plan,
     node_prices,
     search_header,
@@ -24,7 +25,10 @@ from falcon_ray.runtime.torch_model import ExampleInputs, ModelReference
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.defaults import NodeShape, default_space
-from falcon_ray.space.objective import Slo
+from falcon_ray.space.objective import Objective, Slo
+from falcon_ray.space.workload import LoadPath, Scenario
+from falcon_ray.trial.arrivals import ArrivalTrace, Poisson
+from falcon_ray.trial.load_points import CAPACITY_STEP
 
 TWO_CORES = NodeShape(cpus=2, ram_gib=7.6, gpu_type=None, n_gpus=0)
 WITH_T4 = NodeShape(cpus=4, ram_gib=16.0, gpu_type="T4", n_gpus=1)
@@ -38,6 +42,23 @@ from torch import nn
 import torch
 def make(): return nn.Linear(3, 2)
 def make_inputs(n): return torch.ones(n, 3)
+def misfit(): return nn.Linear(4, 2)
+misfit_inputs = make_inputs
+"""
+
+SHOP = """
+def shop(configuration):
+    from ray import serve
+    @serve.deployment
+    class Shop:
+        def __call__(self, request): return request
+        def sell(self, request): return request
+    return Shop.bind()
+def shop_space(): return {"batch_size": [1]}
+def shop_request(): return {"item": 1}
+stall, stall_space, stall_request, stall_method = shop, shop_space, shop_request, "sell"
+kiosk, kiosk_space = shop, shop_space
+def kiosk_request(): return {"item": {1, 2}}
 """
 
 
@@ -249,7 +270,7 @@ def test_the_header_survives_the_journal() -> None:
     assert json.dumps(again.to_json()) == json.dumps(said.to_json())
 
 
-@pytest.mark.parametrize(("budget_ms", "step"), [(None, None), (50.0, 0.05)])
+@pytest.mark.parametrize(("budget_ms", "step"), [(None, None), (50.0, CAPACITY_STEP)])
 def test_how_finely_rates_are_searched_is_told_under_an_slo_only(
     budget_ms: float | None, step: float | None
 ) -> None:
@@ -280,45 +301,110 @@ def test_the_measurement_takes_no_longer_than_asked() -> None:
     assert measurement_plan(asked(latency_budget_ms=9.0)).slo == Slo(latency_budget_ms=9.0)
 
 
-def plan_lines(**values: object) -> list[str]:
-    return describe_plan(asked(**values), header(**values))
-
-
-def test_a_dry_run_says_the_space_and_what_it_would_take() -> None:
-    lines = plan_lines(max_trials=3, usd_per_hour=0.5)
-    assert lines == [
-        "8 combinations of cpu_cores {1, 2}, batch_size {1, 8}, replicas {1, 2}",
-        "constraint: cpu_cores * replicas <= 2",
-        "6 candidates; baseline: cpu_cores=1 batch_size=1 replicas=1",
-        # 6 s of deployment, 4 of warm-up, 8 of measurement and 2 of the model alone; three
-        # trials, the best and the baseline: 5 * 20 s = 100 s.
-        ("5 deployments of at most 20 s each without load points: about 1.7 minutes"),
-        "priced as cpu-node-2-8gib: 0.5 USD/h (given)",
-    ]
+def test_the_measurement_is_under_the_load_that_is_asked_for(tmp_path: Path) -> None:
+    trace = tmp_path / "arrivals.txt"
+    trace.write_text("0\n0.5\n2\n", encoding="utf-8")
+    plain = measurement_plan(asked())
+    assert (plain.workload.scenario, plain.arrivals) == (Scenario.OFFLINE, Poisson())
+    plan = measurement_plan(
+        asked(latency_budget_ms=9.0, load_path="http", offered_rps=5, arrival_trace=trace)
+    )
+    assert (plan.workload.path, plan.workload.offered_rps) == (LoadPath.HTTP, 5)
+    assert plan.arrivals == ArrivalTrace((0.0, 0.5, 2.0))
 
 
 @pytest.mark.parametrize(
-    ("values", "n"),
+    ("values", "objective", "step"),
     [
-        ({"max_trials": 3, "confirm": False}, 3),
-        ({"max_trials": 50, "confirm": False}, 6),  # the space has no more
-        ({"max_trials": 50}, 8),
+        ({"scenario": "single_stream"}, Objective(scenario=Scenario.SINGLE_STREAM), None),
+        (
+            {"latency_budget_ms": 9.0, "offered_rps": 5},
+            Objective(Slo(latency_budget_ms=9.0), offered_rps=5),
+            None,  # nothing is searched for
+        ),
     ],
 )
-def test_a_dry_run_counts_the_deployments(values: dict[str, Any], n: int) -> None:
-    assert any(line.startswith(f"{n} deployments") for line in plan_lines(**values))
+def test_the_header_holds_the_objective(
+    values: dict[str, Any], objective: Objective, step: float | None
+) -> None:
+    assert header(**values).objective == objective
+    assert header(**values).capacity_step == step
 
 
-def test_a_dry_run_says_what_certifying_an_slo_costs() -> None:
-    lines = plan_lines(latency_budget_ms=50.0)
-    (line,) = [each for each in lines if each.startswith("certifying")]
-    # 0.99 ** 299 < 0.05 < 0.99 ** 298; 299 requests in at most 30 s are 9.97 a second.
-    assert line == (
-        "certifying p99 takes 299 requests per load point, none of them over the limit: "
-        "29.9 s at 10/s, 2.99 s at 100/s, 0.299 s at 1000/s; up to 8 load points a trial, each "
-        "of at most 30 s, which allows no rate below 9.97/s to be certified"
-    )
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("0\n2\n1\n", "line 3: 1 s is earlier"), ("0\n-1\n", "line 2: -1 s is negative")],
+)
+def test_a_trace_that_is_none_is_refused_before_anything_starts(
+    content: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    trace = tmp_path / "arrivals.txt"
+    trace.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        check_target(asked(arrival_trace=trace, latency_budget_ms=9.0), directory=tmp_path)
 
 
-def test_without_an_slo_a_dry_run_certifies_nothing() -> None:
-    assert not any(line.startswith("certifying") for line in plan_lines())
+def test_an_input_that_the_model_rejects_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    with pytest.raises(InputError, match=r"misfit fails on its example input \(float32\[2, 3\]\)"):
+        check_target(request_of({"model": "tiny.py:misfit"}), directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("app", "path", "said"),
+    [
+        (
+            "shop.py:shop",
+            "replica",
+            (
+                "load_path replica loads a model inside our own replica, and shop is an "
+                "application; give load_path handle or http"
+            ),
+        ),
+        (
+            "shop.py:stall",
+            "http",
+            (
+                "load_path http enters stall by its __call__, and stall_method names 'sell'; give "
+                "load_path handle"
+            ),
+        ),
+        ("shop.py:kiosk", "http", r"kiosk_request\(\) cannot be sent by HTTP: .* load_path handle"),
+    ],
+)
+def test_a_path_that_an_application_does_not_have_is_refused(
+    app: str, path: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        check_target(request_of({"app": app, "load_path": path}), directory=tmp_path)
+
+
+def test_an_application_is_entered_where_it_can_be(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    for app, path in (("shop", "http"), ("shop", "handle"), ("stall", "handle")):
+        request = request_of({"app": f"shop.py:{app}", "load_path": path})
+        assert check_target(request, directory=tmp_path).target.name == app
+
+
+def budget_checked(tmp_path: Path, *, is_local: bool = True, **values: object) -> None:
+    """Whether 1 ns is refused as the budget of a model that takes longer than that."""
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    request = asked(latency_budget_ms=1e-6, **values)
+    target = check_target(request, directory=tmp_path)
+    nodes = [TWO_CORES] if "gpu_type" not in str(values) else [WITH_T4]
+    said = search_header(request, target, nodes, directory=tmp_path)
+    check_latency_budget(said, target, Cluster(tuple(nodes), is_local=is_local))
+
+
+def test_a_budget_below_the_models_own_latency_is_refused_before_anything_is_deployed(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InputError, match=r"one request alone takes the model \S+ ms .* give"):
+        budget_checked(tmp_path)
+
+
+def test_nothing_is_said_of_machines_that_this_one_is_not(tmp_path: Path) -> None:
+    budget_checked(tmp_path, is_local=False)
+    budget_checked(tmp_path, search_space={"gpu_type": ["T4"], "gpu_share": [1.0]})

@@ -4,7 +4,7 @@ import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -352,7 +352,7 @@ def test_a_saved_search_is_json(tmp_path: Path) -> None:
 
 
 def test_tune_can_pickle_a_searcher_whose_listeners_cannot_be() -> None:
-    def unpicklable() -> Callable[..., None]:
+    def unpicklable() -> Callable[..., NoReturn]:
         return lambda *_: pytest.fail("a listener belongs to the process that gave it")
 
     searcher = FalconSearch(
@@ -360,12 +360,52 @@ def test_tune_can_pickle_a_searcher_whose_listeners_cannot_be() -> None:
     )
     run_trials(searcher, 2)
     listening = FalconSearch(
-        SPACE, seed=3, on_suggestion=unpicklable(), on_observation=unpicklable()
+        SPACE,
+        seed=3,
+        annotate=unpicklable(),
+        on_suggestion=unpicklable(),
+        on_observation=unpicklable(),
     )
     listening.replay(searcher.observations)
     again = pickle.loads(pickle.dumps(listening))  # noqa: S301 - our own bytes
     assert again.observations == searcher.observations
     assert run_trials(again, 2, first=2) == run_trials(searcher, 2, first=2)
+
+
+def test_a_trial_is_told_what_the_search_adds_to_its_configuration() -> None:
+    searcher = FalconSearch(
+        SPACE, annotate=lambda each: {"to_beat": 2 * each.count("cpu_cores", 0)}
+    )
+    values = suggested(searcher, "a")
+    assert values.pop("to_beat") == 2 * int(values["cpu_cores"])
+    assert Configuration(values) in SPACE
+    searcher.on_trial_complete("a", {"saturation_rps": 12.5})
+    # What was learnt is the configuration without it.
+    assert searcher.observations[0].configuration == Configuration(values)
+
+
+def test_what_is_added_is_asked_for_after_the_suggestion_is_announced() -> None:
+    events = list[str]()
+
+    def annotate(configuration: Configuration) -> dict[str, Value]:
+        events.append(f"annotated {configuration}")
+        return {}
+
+    searcher = FalconSearch(
+        SPACE,
+        annotate=annotate,
+        on_suggestion=lambda _, each: events.append(f"suggested {each.configuration}"),
+    )
+    values = suggested(searcher, "a")
+    assert values.keys() == VALUES.keys()
+    configuration = Configuration(values)
+    assert events == [f"suggested {configuration}", f"annotated {configuration}"]
+
+
+def test_what_is_added_is_no_dimension() -> None:
+    searcher = FalconSearch(SPACE, annotate=lambda _: {"cpu_cores": 4})
+    with pytest.raises(InputError, match="must not give 'cpu_cores', which is a dimension"):
+        searcher.suggest("a")
 
 
 def test_an_unknown_optimizer_names_the_nearest() -> None:

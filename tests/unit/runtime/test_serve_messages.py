@@ -1,6 +1,6 @@
 import pytest
 
-from falcon_ray.runtime.serve_backend import cause
+from falcon_ray.runtime.serve_messages import cause, died_silently
 
 # As Ray 2.60 says it, for one constructor that raises while it handles another error.
 TRACEBACK = """\
@@ -51,6 +51,10 @@ def test_what_follows_the_error_is_left_out() -> None:
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
         "MemoryError",
         "RuntimeError: [enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: out of memory",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:127] CPUAllocator: can't allocate memory",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB for an array",
+        "RuntimeError: std::bad_alloc",
+        "OSError: [Errno 12] Cannot allocate memory",
     ],
 )
 def test_memory_that_ran_out_is_said_first(error: str) -> None:
@@ -69,3 +73,40 @@ def test_without_an_error_the_last_line_is_the_cause() -> None:
 @pytest.mark.parametrize("message", ["", "\n  \n"])
 def test_no_message_is_no_reason(message: str) -> None:
     assert cause(message) == "Serve gave no reason"
+
+
+# As Ray 2.60 says it when the process of a constructor ends, and when its node does.
+NO_TRACEBACK = """\
+Failed to update the deployments ['TorchReplica'].
+The deployment failed to start 1 times in a row. This may be due to a problem with its \
+constructor or initial health check failing. See controller logs for details. Error:
+{error}
+"""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ActorDiedError()",
+        "ActorUnavailableError('The actor is temporarily unavailable: RPC error', b'y')",
+    ],
+)
+def test_a_process_that_ended_without_a_traceback_died_silently(error: str) -> None:
+    message = NO_TRACEBACK.format(error=error)
+    assert died_silently(message)
+    assert cause(message) == "its process ended without an error: it exited, crashed or was killed"
+
+
+def test_a_death_that_a_traceback_explains_is_not_silent() -> None:
+    message = TRACEBACK.format(raised="ValueError", error="ValueError: no kernel of size 7")
+    assert not died_silently(message)
+    assert not died_silently(f"{message}\nActorDiedError()")
+
+
+def test_a_worker_that_ray_killed_for_memory_did_not_die_silently() -> None:
+    message = NO_TRACEBACK.format(error="ActorDiedError('killed: the node ran out of memory')")
+    assert not died_silently(message)
+
+
+def test_no_message_is_no_death() -> None:
+    assert not died_silently("")
