@@ -49,6 +49,10 @@ class ServeEndpoint(Endpoint, Protocol):
         """Ray node and process id of every replica."""
         ...
 
+    def replica_actors(self) -> Sequence[str]:
+        """Name of the actor of every replica that serves now."""
+        ...
+
 
 class DriverLoad:
     """Load that driver actors send; the base of the paths outside of the replicas.
@@ -155,8 +159,11 @@ class InsideLoad:
     @contextmanager
     def closed_loop(self, endpoint: ServeEndpoint, *, concurrency: int) -> Iterator[LoadSession]:
         """See `LoadGenerator.closed_loop`; an even share of it in each replica."""
-        shares = even_shares(concurrency, len(endpoint.replicas()))
-        with self._inside(endpoint, [Share(concurrency=share) for share in shares]) as session:
+        replicas = endpoint.replica_actors()
+        shares = even_shares(concurrency, len(replicas))
+        with self._inside(
+            endpoint, replicas, [Share(concurrency=share) for share in shares]
+        ) as session:
             yield session
 
     @contextmanager
@@ -164,9 +171,11 @@ class InsideLoad:
         self, endpoint: ServeEndpoint, *, arrivals_s: FloatArray
     ) -> Iterator[LoadSession]:
         """See `LoadGenerator.open_loop`; arrivals are dealt to the replicas in turn."""
-        n = len(endpoint.replicas())
-        with self._inside(endpoint, [Share(arrivals_s=arrivals_s[i::n]) for i in range(n)]) as each:
-            yield each
+        replicas = endpoint.replica_actors()
+        n = len(replicas)
+        shares = [Share(arrivals_s=arrivals_s[i::n]) for i in range(n)]
+        with self._inside(endpoint, replicas, shares) as session:
+            yield session
 
     def add_drivers(self) -> bool:
         """See `LoadGenerator.add_drivers`; there is one to each replica, as it must be."""
@@ -185,16 +194,16 @@ class InsideLoad:
         return {}
 
     @contextmanager
-    def _inside(self, endpoint: ServeEndpoint, shares: list[Share]) -> Iterator[LoadSession]:
+    def _inside(
+        self, endpoint: ServeEndpoint, replicas: Sequence[str], shares: list[Share]
+    ) -> Iterator[LoadSession]:
         if not shares:
             raise TrialFailedError("no replica is there to be loaded from inside")
         placed = self._drivers.place([node for node, _ in endpoint.processes()])
         offsets_s = {driver.node: driver.offset_s for driver in placed}
         first = placed[0]
         self._placed = [first]
-        started = first.actor.start_inside.remote(
-            endpoint.app_name, shares, offsets_s, first.offset_s
-        )
+        started = first.actor.start_inside.remote(list(replicas), shares, offsets_s, first.offset_s)
         with _session([PlacedDriver(first.actor, first.node, 0.0)], [started]) as session:
             yield session
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.load_core import Effort, LoadCore
 from falcon_ray.runtime.load_inside import Collector, Order, Report, Share, describe
 from falcon_ray.runtime.load_transport import (
@@ -23,7 +24,6 @@ from falcon_ray.runtime.load_transport import (
     Route,
     Transport,
     is_dead_replica,
-    method_handle,
 )
 from falcon_ray.runtime.references import Reference, load_reference
 from falcon_ray.space.configuration import FloatArray
@@ -111,31 +111,34 @@ class LoadDriver:
         self._core().start_open_loop(due_s)
 
     async def start_inside(
-        self, app: str, shares: list[Share], offsets_s: dict[str, float], own_offset_s: float
+        self,
+        replicas: list[str],
+        shares: list[Share],
+        offsets_s: dict[str, float],
+        own_offset_s: float,
     ) -> str:
-        """Have every replica of an application load itself until `stop`.
+        """Have replicas load themselves until `stop`.
 
         Args:
-            app: Its name.
-            shares: What each replica sends.
+            replicas: Names of their actors.
+            shares: What each of them sends.
             offsets_s: How far the clocks of the replicas' nodes are ahead of the records' clock.
             own_offset_s: The same of this node.
 
         Returns:
             Why it cannot; empty where all of them do.
         """
-        handle = method_handle(app, INSIDE_METHOD)
         name = self._session_name = secrets.token_hex(8)
         collector: Any = ray.get_runtime_context().current_actor
         self._last_error, self._lost_replica = "", False
 
         async def call(number: int, share: Share) -> None:
             order = Order(session=name, call=number, share=share, collector=collector)
-            response = handle.remote(order)
+            answer = serve_apps.call_replica(replicas[number], INSIDE_METHOD, order)
             try:
-                await response
+                await answer
             except asyncio.CancelledError:
-                response.cancel()
+                ray.cancel(answer)
                 raise
 
         self._session = session = Collector(

@@ -1,13 +1,10 @@
 """Load from inside the replicas: who loads which, and when all begin.
 
-A deployment handle cannot address a replica, but a replica can address an actor. So a
-collector makes one call for each replica, which land anywhere, and each asks the collector
-whether its replica is wanted. One that was found already is not, and its call stays there for
-a while, which makes the router pass that replica by; another call takes its place. Once every
-replica is found, all begin at one time, and each reports what it sent now and then for as long
-as the collector wants more: a replica whose collector is gone ends by itself.
+A collector calls every replica, and each joins it once it has come to that call. Once all have
+joined they begin at one time, and each reports what it sent now and then for as long as the
+collector wants more: a replica whose collector is gone ends by itself.
 
-It does not know what a request is, nor how Serve routes.
+It does not know what a request is, nor how a replica is reached.
 """
 
 import asyncio
@@ -25,12 +22,9 @@ REPORT_S = 0.2
 OVERDUE_S = 2 * REPORT_S
 """After so long without a report, what was in flight at the latest one still is."""
 JOIN_TIMEOUT_S = 20.0
-PASSED_BY_S = 2.0
-"""How long a call stays at a replica that was found already."""
 START_MARGIN_S = 0.05
 """What an answer takes to reach the last replica."""
 STOP_TIMEOUT_S = 2.0
-CALLS_PER_REPLICA = 8
 MAX_MESSAGE = 300
 """Characters of an error that are kept."""
 
@@ -56,7 +50,7 @@ class Order:
 
     Attributes:
         session: Which session this is of.
-        call: Number of the call within it.
+        call: Number of the call within it, one for each replica.
         share: What to send.
         collector: Handle of the actor that has the methods `join` and `deliver`.
     """
@@ -150,7 +144,7 @@ class Collector:
     """One session of load from inside a number of replicas; lives in an asyncio actor.
 
     Args:
-        call: Sends an order's number and share to any replica, and returns when that is over.
+        call: Sends a replica the order of its number and share, and returns when that is over.
         shares: What each replica shall send.
         offsets_s: By node, how far its clock is ahead of the clock that records shall have.
         own_offset_s: The same of the node that this runs on.
@@ -174,7 +168,6 @@ class Collector:
         self._own_offset_s = own_offset_s
         self._clock = clock
         self._is_loss = is_loss
-        self._share_of: dict[int, int] = {}  # by number of the call
         self._members: dict[int, _Member] = {}  # by number of the call
         self._tasks: set[asyncio.Task[None]] = set()
         self._complete, self._changed = asyncio.Event(), asyncio.Event()
@@ -184,16 +177,18 @@ class Collector:
         self.error, self.loss, self.trouble = "", "", ""
 
     async def start(self) -> str:
-        """Find every replica, and let all begin; why that cannot be, empty where it can."""
-        for i in range(len(self._shares)):
-            self._open(i)
+        """Call every replica, and let all begin; why that cannot be, empty where it can."""
+        for number, share in enumerate(self._shares):
+            task = asyncio.get_running_loop().create_task(self._hold(number, share))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         deadline_s = self._clock() + JOIN_TIMEOUT_S
         while not self._complete.is_set() and not self.trouble:
             left_s = deadline_s - self._clock()
             if left_s <= 0:
                 self.trouble = (
-                    f"only {len(self._members)} of {len(self._shares)} replicas could be "
-                    f"reached from inside within {JOIN_TIMEOUT_S:g} s"
+                    f"only {len(self._members)} of {len(self._shares)} replicas came to load "
+                    f"themselves within {JOIN_TIMEOUT_S:g} s"
                 )
             self._changed.clear()
             await _wait(self._changed, left_s)
@@ -201,19 +196,14 @@ class Collector:
 
     async def join(self, call: int, replica: str, node: str) -> float | None:
         """When a replica shall begin, on its own node's clock; None where it shall not at all."""
-        if self._closed or call not in self._share_of:
+        if self._closed:
             return None
         if call in self._members:
-            # Serve sends a call again whose replica died.
+            # Ray may send a call again whose replica died and was replaced.
             self._lost(f"the replica {self._members[call].replica} died under load")
             return None
-        if any(member.replica == replica for member in self._members.values()):
-            if len(self._share_of) < CALLS_PER_REPLICA * len(self._shares):
-                self._open(self._share_of[call])
-            await _wait(self._complete, PASSED_BY_S)
-            return None
         # One that is never heard of again hangs in the first requests.
-        first = Effort(in_flight=max(1, self._shares[self._share_of[call]].concurrency))
+        first = Effort(in_flight=max(1, self._shares[call].concurrency))
         self._members[call] = _Member(replica, node, self._clock(), first)
         if len(self._members) == len(self._shares):
             self._start_s = self._clock() - self._own_offset_s + START_MARGIN_S
@@ -279,13 +269,6 @@ class Collector:
             _, hanging = await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
             for task in hanging:
                 task.cancel()
-
-    def _open(self, share: int) -> None:
-        call = len(self._share_of)
-        self._share_of[call] = share
-        task = asyncio.get_running_loop().create_task(self._hold(call, self._shares[share]))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _hold(self, call: int, share: Share) -> None:
         try:

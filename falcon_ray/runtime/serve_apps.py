@@ -6,6 +6,8 @@ tests notice when a Ray upgrade moves it.
 """
 
 import logging
+import pickle
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +16,9 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
+from ray.serve._private.common import RequestMetadata
+from ray.serve._private.constants import SERVE_NAMESPACE
 from ray.serve.api import _run
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
@@ -38,12 +42,14 @@ class ReplicaState:
         running: Whether it serves, and its process and its node are there.
         pid: Of its process; None until it has one.
         node_id: Of the Ray node that it is on; empty until it has one.
+        actor_name: Of its actor, in Serve's namespace.
     """
 
     identity: str
     running: bool
     pid: int | None
     node_id: str
+    actor_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,25 @@ def _replica_states(replicas: Sequence[Mapping[str, Any]]) -> Iterator[ReplicaSt
             running=each in serving and node_id not in lost and _is_alive(each["actor_name"]),
             pid=each.get("pid"),
             node_id=node_id,
+            actor_name=each["actor_name"],
         )
+
+
+def call_replica(actor_name: str, method: str, argument: object) -> Any:  # noqa: ANN401 - a reference
+    """Call a method of one replica, past Serve's router, which chooses among them.
+
+    Raises:
+        RayActorError: There is no such replica.
+    """
+    request_id = secrets.token_hex(8)
+    metadata = RequestMetadata(
+        request_id=request_id, internal_request_id=request_id, call_method=method
+    )
+    try:
+        replica: Any = ray.get_actor(actor_name, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        raise RayActorError(error_msg=f"the replica {actor_name} is gone") from None
+    return replica.handle_request.remote(pickle.dumps(metadata), argument)
 
 
 def _text(status: object) -> str:
@@ -183,7 +207,7 @@ def _text(status: object) -> str:
 def _is_alive(actor_name: str) -> bool:
     """Whether a replica's actor lives."""
     try:
-        ray.get_actor(actor_name, namespace="serve")
+        ray.get_actor(actor_name, namespace=SERVE_NAMESPACE)
     except ValueError:
         return False
     return True

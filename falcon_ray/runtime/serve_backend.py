@@ -80,6 +80,12 @@ class AppEndpoint:
         replicas = () if state is None else state.replicas
         return [(each.node_id, each.pid) for each in replicas if each.pid is not None]
 
+    def replica_actors(self) -> Sequence[str]:
+        """Name of the actor of every replica that serves now."""
+        with ray_failures("asking Serve for the replicas"):
+            state = serve_apps.app_state(self.app_name)
+        return [] if state is None else [each.actor_name for each in state.replicas if each.running]
+
     def facts(self) -> EndpointFacts:
         """See `Endpoint.facts`."""
         versions = {"ray": ray.__version__}

@@ -24,6 +24,8 @@ from falcon_ray.trial.steady_state import (
     steady_rate,
 )
 
+MODEL_STRETCH = 3
+"""How many times longer the model alone may be loaded where its batches take long."""
 MIN_ROUNDS = 8
 """With fewer, the upper end of an interval is no reason to give a configuration up."""
 CANNOT_BEAT = "cannot beat the incumbent"
@@ -199,16 +201,19 @@ def model_rate(
     The replicas are warm already; a quarter of the time fills their queues.
 
     Returns:
-        None where too few rounds completed.
+        None where too few rounds completed in three times the time that the plan gives.
     """
     with load.closed_loop(endpoint, concurrency=endpoint.concurrency) as session:
         with guard.stretch(session, None) as stretch:
             stretch.run_for(min(plan.poll_s, plan.model_s / 4))
         with guard.stretch(session, None) as stretch:
-            while stretch.elapsed_s < plan.model_s or not stretch.is_answered:
+            rate: Estimate | None = None
+            while rate is None and stretch.elapsed_s < MODEL_STRETCH * plan.model_s:
                 stretch.run_for(min(plan.poll_s, plan.model_s))
-    done_s = stretch.log.done_s[stretch.log.ok]
-    return throughput(done_s, granularity=endpoint.granularity)
+                if stretch.elapsed_s >= plan.model_s and stretch.is_answered:
+                    done_s = stretch.log.done_s[stretch.log.ok]
+                    rate = throughput(done_s, granularity=endpoint.granularity)
+    return rate
 
 
 def client_limited(health: LoadHealth) -> TrialFailedError:

@@ -49,7 +49,7 @@ CPU_MODELS: Mapping[str, str] = MappingProxyType(
 
 _DEPLOY_TIMEOUT_S = 60.0
 _PLAN = MeasurementPlan(
-    warm_up=WarmUpRule(min_s=0.8, max_s=1.6, window_s=0.15),
+    warm_up=WarmUpRule(min_s=0.8, max_s=1.6),
     precision=PrecisionRule(min_s=2.0, max_s=3.0, relative_half_width=0.02),
     poll_s=0.2,
     model_s=0.5,

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,16 +34,18 @@ class Method:
 
 @dataclass
 class Service:
-    """Replicas that calls reach in the order of `turns`; the last one takes all later calls.
+    """Replicas by the number of the call that each takes.
 
     Attributes:
         ahead_s: By replica, how far its node's clock is ahead; a replica's node has its name.
+        late_s: By replica, how long it takes to come to its call.
         silent: Replicas that join and are never heard of again.
         dies_s: When a call that loads the first replica ends with its death.
     """
 
     loop: VirtualTimeLoop
-    turns: list[str]
+    replicas: list[str]
+    late_s: Mapping[str, float] = field(default_factory=dict[str, float])
     ahead_s: dict[str, float] = field(default_factory=dict[str, float])
     silent: frozenset[str] = frozenset()
     dies_s: float | None = None
@@ -60,8 +62,9 @@ class Service:
         return self.made
 
     async def call(self, number: int, share: Share) -> None:
-        replica = self.turns[min(self.n_calls, len(self.turns) - 1)]
+        replica = self.replicas[number]
         self.n_calls += 1
+        await asyncio.sleep(self.late_s.get(replica, 0.0))
         order = Order(session="this", call=number, share=share, collector=self)
         loading = self.load(replica, order)
         if self.dies_s is None:
@@ -112,27 +115,27 @@ def test_every_replica_is_loaded_with_its_share_and_all_begin_at_once() -> None:
     run(work)
 
 
-def test_a_call_that_finds_a_replica_again_is_replaced() -> None:
+def test_all_wait_for_the_last_replica_to_join() -> None:
     async def work(loop: VirtualTimeLoop) -> None:
-        service = Service(loop, ["a", "a", "a", "b"])
+        service = Service(loop, ["a", "b"], late_s={"b": 3.0})
         collector = service.collector([Share(concurrency=1), Share(concurrency=1)])
         assert await collector.start() == ""
+        assert loop.time() == pytest.approx(3.0, abs=0.1)
+        assert service.sent_to == []
         await collector.wait(1.0)
         assert service.sent_to.count("a") == service.sent_to.count("b") > 5
-        assert service.n_calls == 4
         await collector.stop()
 
     run(work)
 
 
-def test_a_replica_that_no_call_finds_is_said_and_the_search_ends() -> None:
+def test_a_replica_that_never_joins_is_said_and_the_waiting_ends() -> None:
     async def work(loop: VirtualTimeLoop) -> None:
-        service = Service(loop, ["a"])
+        service = Service(loop, ["a", "b"], late_s={"b": 1000.0})
         collector = service.collector([Share(concurrency=1), Share(concurrency=1)])
         said = await collector.start()
-        assert said == "only 1 of 2 replicas could be reached from inside within 20 s"
+        assert said == "only 1 of 2 replicas came to load themselves within 20 s"
         assert loop.time() == pytest.approx(JOIN_TIMEOUT_S)
-        assert service.n_calls <= 16
         assert service.sent_to == []
         await collector.stop()
 

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
+from falcon_ray.space.configuration import FloatArray
 from falcon_ray.trial.settling import settle
 
 BATCH = 8
 BATCH_S = 0.05
 
 
-def batches(n: int, *, late_share: float = 0.0, tau_s: float = 1.0, seed: int = 0) -> np.ndarray:
+def batches(n: int, *, late_share: float = 0.0, tau_s: float = 1.0, seed: int = 0) -> FloatArray:
     """Completions of batches with 3 % noise that take longer by `late_share` at first."""
     rng = np.random.default_rng(seed)
     now_s, done_s = 0.0, list[float]()
@@ -15,11 +16,11 @@ def batches(n: int, *, late_share: float = 0.0, tau_s: float = 1.0, seed: int = 
         late = 1 + late_share * np.exp(-now_s / tau_s)
         now_s += BATCH_S * late * (1 + 0.03 * rng.standard_normal())
         done_s.append(now_s)
-    return np.repeat(done_s, BATCH)
+    return np.repeat(np.array(done_s, np.float64), BATCH)
 
 
 def test_regular_batches_settle_at_their_exact_rate() -> None:
-    settled = settle(np.repeat(np.arange(30) * 0.5, BATCH), granularity=BATCH)
+    settled = settle(np.repeat(np.cumsum(np.full(30, 0.5)), BATCH), granularity=BATCH)
     assert settled is not None
     assert settled.rate.mean == pytest.approx(16.0)  # 8 requests every 0.5 s
     assert settled.rate.relative_half_width == 0.0
