@@ -11,6 +11,7 @@
     `-- TrialError                    how one trial ended without a measurement
         |-- InfeasibleError           a fact about the configuration: teaches the search
         `-- TrialFailedError          a fact about the infrastructure: retried, teaches nothing
+            `-- ReplicaLostError      a replica's process died, and nobody knows of what
 
 The messages say what is wrong, with which value, and what to do next.
 """
@@ -100,3 +101,7 @@ class InfeasibleError(TrialError):
 
 class TrialFailedError(TrialError):
     """The infrastructure failed under the trial (node lost, interrupted): no lesson, retry."""
+
+
+class ReplicaLostError(TrialFailedError):
+    """A replica's process died of an unknown cause: once is an accident, every time is a crash."""

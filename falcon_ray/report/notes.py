@@ -90,8 +90,9 @@ def _reasons(record: SearchRecord) -> Iterator[str]:
     for trial, valued in zip(record.trials, trials, strict=True):
         if valued.score is None:
             yield f"Trial {trial.number}, {describe_verdict(valued)}: {valued.reason}"
-        elif valued.measurement is not None and valued.measurement.cut_short:
-            yield f"Trial {trial.number}, cut short: {valued.measurement.cut_short}"
+    for why, cut in _trials_by(record, lambda measured: measured.cut_short).items():
+        if why:
+            yield f"Cut short, {why}: {', '.join(cut)}."
     for each in record.interrupted:
         yield f"Trial {each.number}, no end recorded: {each.configuration}"
 
@@ -192,8 +193,12 @@ def _serve_overhead(record: SearchRecord, found: Recommendation) -> Iterator[str
 def _unsettled(record: SearchRecord) -> Iterator[str]:
     if cold := _trials_by(record, lambda measured: measured.warm).get(False):
         yield f"Still drifting when the warm-up's time was up: {', '.join(cold)}."
-    if vague := _trials_by(record, lambda measured: measured.precise).get(False):
+    if vague := _trials_by(record, _ran_out_of_time).get(True):
         yield f"Interval still wider than asked when the time was up: {', '.join(vague)}."
+
+
+def _ran_out_of_time(measured: Measurement) -> bool:
+    return not measured.precise and not measured.cut_short
 
 
 def _path_limited(record: SearchRecord) -> Iterator[str]:

@@ -13,12 +13,13 @@ import ray
 
 from falcon_ray.errors import InputError
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.device_monitor import device_monitor
 from falcon_ray.runtime.faults import ray_failures
-from falcon_ray.runtime.load import DriverLoad, InsideLoad, handle_load, http_load
-from falcon_ray.runtime.load_placement import DriverPool
+from falcon_ray.runtime.load.generators import DriverLoad, InsideLoad, handle_load, http_load
+from falcon_ray.runtime.load.placement import DriverPool
+from falcon_ray.runtime.load.transport import HttpBody
+from falcon_ray.runtime.monitors.device_monitor import device_monitor
 from falcon_ray.runtime.serve_backend import ServeBackend
-from falcon_ray.runtime.target import HttpBody, Target
+from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.space.observation import Observation, TrialStatus

@@ -13,6 +13,7 @@ import numpy as np
 from ray import serve
 
 from falcon_ray.errors import InputError
+from falcon_ray.runtime.load.transport import HttpBody
 from falcon_ray.runtime.placement import batching
 from falcon_ray.runtime.references import Reference, load_optional, load_reference
 from falcon_ray.runtime.torch_app import TorchAppArguments, build, input_names
@@ -24,14 +25,6 @@ SERVE_AT_ONCE = 5
 
 TRIAL_SHUTDOWN_S = 0.5
 """A trial's replicas have nothing left to answer when the app is deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpBody:
-    """What is sent by HTTP, and what kind of thing it is."""
-
-    content: bytes
-    content_type: str
 
 
 class Target(Protocol):

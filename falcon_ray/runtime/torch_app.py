@@ -19,10 +19,10 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from falcon_ray.runtime.load_inside import Order, load_from_inside
+from falcon_ray.runtime.limits.replica_limits import limit_replica
+from falcon_ray.runtime.load.inside import Order, load_from_inside
 from falcon_ray.runtime.placement import actor_options, batching
 from falcon_ray.runtime.references import Reference
-from falcon_ray.runtime.replica_limits import limit_replica
 from falcon_ray.runtime.torch_model import (
     TORCH_DTYPES,
     Array,

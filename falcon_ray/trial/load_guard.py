@@ -11,7 +11,7 @@ from typing import Generic
 
 import numpy as np
 
-from falcon_ray.errors import InfeasibleCause, InfeasibleError, TrialFailedError
+from falcon_ray.errors import InfeasibleCause, InfeasibleError, ReplicaLostError
 from falcon_ray.trial.causes import cause_of
 from falcon_ray.trial.client import mean_health
 from falcon_ray.trial.protocols import (
@@ -100,7 +100,7 @@ class LoadGuard(Generic[EndpointT]):
 
         Raises:
             InfeasibleError: Memory ran out.
-            TrialFailedError: A replica was lost otherwise.
+            ReplicaLostError: A replica was lost otherwise.
         """
         now = self._endpoint.replicas()
         if self._before - now:
@@ -114,7 +114,7 @@ class LoadGuard(Generic[EndpointT]):
 
         Raises:
             InfeasibleError: They do, or memory ran out.
-            TrialFailedError: They do because a replica was lost.
+            ReplicaLostError: They do because a replica was lost.
         """
         n_failed = int(np.count_nonzero(~log.ok))
         if not share_exceeds(n_failed, log.n, self._max_error_rate):
@@ -150,7 +150,7 @@ class LoadGuard(Generic[EndpointT]):
 
         Raises:
             InfeasibleError: Memory ran out.
-            TrialFailedError: A replica was lost otherwise.
+            ReplicaLostError: A replica was lost otherwise.
         """
         self.check_replicas()
         if self._load.lost_replica():
@@ -164,7 +164,7 @@ class LoadGuard(Generic[EndpointT]):
             raise InfeasibleError(
                 f"out of memory under load: {reason}", cause=InfeasibleCause.MEMORY
             )
-        raise TrialFailedError(reason)
+        raise ReplicaLostError(reason)
 
 
 class Stretch:

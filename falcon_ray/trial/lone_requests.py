@@ -16,7 +16,7 @@ from falcon_ray.trial.protocols import EndpointT, LoadGenerator
 from falcon_ray.trial.requests import RequestLog
 from falcon_ray.trial.saturation import CANNOT_BEAT, MIN_ROUNDS
 from falcon_ray.trial.statistics import Estimate, SloVerdict, slo_verdict
-from falcon_ray.trial.steady_state import PrecisionVerdict, steady_rate
+from falcon_ray.trial.steady_state import PrecisionVerdict, steady
 
 PROBE_S = 1.0
 PROBE_REQUESTS = 20
@@ -118,7 +118,8 @@ class LoneRequests(Generic[EndpointT]):
                 stretch.run_for(plan.poll_s)
                 if not stretch.is_answered:
                     continue
-                rate = steady_rate(nothing, stretch.log, granularity=1)
+                found = steady(nothing, stretch.log, granularity=1)
+                rate = None if found is None else found.rate
                 verdict = None if plan.slo is None else _verdict(stretch.log, plan.slo)
                 if (
                     rate_to_beat_rps is not None

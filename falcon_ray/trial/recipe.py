@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.errors import InfeasibleError, ReplicaLostError, TrialFailedError
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import Slo
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
@@ -34,6 +34,8 @@ __all__ = ["CAPACITY_STEP", "MeasurementPlan", "TrialRecipe"]
 
 logger = logging.getLogger(__name__)
 
+DEATHS_OF_A_CRASH = 3
+"""One replica that dies is an accident; one in each of so many deployments is a crash."""
 PATH_LIMITED_BELOW = 0.8
 """Serve's path decides when it delivers less than this share of what the model could."""
 
@@ -103,15 +105,28 @@ class TrialRecipe(Generic[EndpointT]):
             rate_to_beat_rps: What is shown to serve less, in the scenario's own rate, is not
                 measured further.
         """
-        attempt = 1
+        attempt = deaths = 0
         while True:
-            observation = replace(self._attempt(configuration, rate_to_beat_rps), attempts=attempt)
-            if observation.status is not TrialStatus.FAILED or attempt >= self._plan.max_attempts:
+            attempt += 1
+            ended, failure = self._attempt(configuration, rate_to_beat_rps)
+            observation = replace(ended, attempts=attempt)
+            if failure is None:
+                return observation
+            deaths = deaths + 1 if isinstance(failure, ReplicaLostError) else 0
+            if deaths == DEATHS_OF_A_CRASH:
+                return replace(
+                    observation,
+                    status=TrialStatus.INFEASIBLE,
+                    reason=f"its process died in each of {deaths} attempts; {observation.reason}",
+                )
+            if attempt >= self._plan.max_attempts:
                 return observation
             logger.warning("%s: %s; trying again", configuration, observation.reason)
-            attempt += 1
 
-    def _attempt(self, configuration: Configuration, rate_to_beat_rps: float | None) -> Observation:
+    def _attempt(
+        self, configuration: Configuration, rate_to_beat_rps: float | None
+    ) -> tuple[Observation, TrialFailedError | None]:
+        """How one attempt ended, and what the infrastructure did to it, if it did."""
         marks = _Marks(self._clock)
         self._on_phase("deploying")
         try:
@@ -130,20 +145,20 @@ class TrialRecipe(Generic[EndpointT]):
                 times=marks.times(),
                 cause=error.cause,
                 at_most_rps=error.at_most_rps,
-            )
+            ), None
         except TrialFailedError as error:
             return Observation(
                 configuration=configuration,
                 status=TrialStatus.FAILED,
                 reason=str(error),
                 times=marks.times(),
-            )
+            ), error
         return Observation(
             configuration=configuration,
             status=TrialStatus.MEASURED,
             measurement=measurement,
             times=marks.times(),
-        )
+        ), None
 
     def _measure(
         self, endpoint: EndpointT, marks: "_Marks", rate_to_beat_rps: float | None
@@ -213,7 +228,7 @@ class TrialRecipe(Generic[EndpointT]):
         if plan.workload.scenario is Scenario.SINGLE_STREAM:
             return self._single_stream(lone, rate_to_beat_rps)
         if plan.slo is None:
-            return _Judged(log=saturation.log)
+            return _Judged(log=saturation.level_log)
         self._on_phase("sending single requests")
         alone = lone.probe()
         alone_ms = percentiles_ms(alone.latency_ms[alone.ok], (50.0,))[0]

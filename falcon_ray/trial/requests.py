@@ -86,14 +86,14 @@ class RequestLog:
         """Share of requests that failed, in [0, 1]; 0 where there are none."""
         return float(np.mean(~self.ok)) if self.n else 0.0
 
-    def between(self, start_s: float, end_s: float) -> "RequestLog":
-        """The requests that were done in [start_s, end_s)."""
-        inside = (self.done_s >= start_s) & (self.done_s < end_s)
+    def due_from(self, start_s: float) -> "RequestLog":
+        """The requests that were due at `start_s` or later."""
+        late = self.intended_s >= start_s
         return RequestLog(
-            intended_s=self.intended_s[inside],
-            sent_s=self.sent_s[inside],
-            done_s=self.done_s[inside],
-            ok=self.ok[inside],
+            intended_s=self.intended_s[late],
+            sent_s=self.sent_s[late],
+            done_s=self.done_s[late],
+            ok=self.ok[late],
         )
 
     @classmethod

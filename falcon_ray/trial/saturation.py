@@ -20,8 +20,9 @@ from falcon_ray.trial.requests import RequestLog
 from falcon_ray.trial.statistics import Estimate, throughput
 from falcon_ray.trial.steady_state import (
     PrecisionVerdict,
+    Steady,
     WarmUpVerdict,
-    steady_rate,
+    steady,
 )
 
 MODEL_STRETCH = 3
@@ -38,6 +39,8 @@ class Saturation:
     Attributes:
         rate: Requests per second.
         log: The requests, warm-up excluded.
+        level_log: Of these, the ones that came once the service was level; all of them where
+            that leaves too few.
         warm: Whether throughput was level when the measurement began.
         precise: Whether the rate is known as exactly as was asked.
         cut_short: Why it was ended early; else empty.
@@ -47,6 +50,7 @@ class Saturation:
 
     rate: Estimate
     log: RequestLog
+    level_log: RequestLog
     warm: bool
     precise: bool
     cut_short: str
@@ -124,14 +128,15 @@ class Saturator(Generic[EndpointT]):
             endpoint.facts()  # from here on the service time is that of the measured batches
             self._on_phase("measuring")
             with guard.stretch(session, "saturation") as measuring:
-                rate, precise, cut_short = self._measure(warming.log, measuring)
+                found, precise, cut_short = self._measure(warming.log, measuring)
             facts = endpoint.facts()
-        if rate is None:
+        if found is None:
             guard.check_replicas()
             raise self._too_slow(measuring)
         return Saturation(
-            rate=rate,
+            rate=found.rate,
             log=measuring.log,
+            level_log=_level(measuring.log, found.from_s, granularity=endpoint.granularity),
             warm=warm,
             precise=precise,
             cut_short=cut_short,
@@ -157,12 +162,13 @@ class Saturator(Generic[EndpointT]):
             if verdict is not WarmUpVerdict.KEEP_WARMING:
                 return verdict is WarmUpVerdict.LEVEL
 
-    def _measure(self, warm_up: RequestLog, stretch: Stretch) -> tuple[Estimate | None, bool, str]:
-        """The rate, whether it is precise, and why it ended early."""
+    def _measure(self, warm_up: RequestLog, stretch: Stretch) -> tuple[Steady | None, bool, str]:
+        """What it settled at, whether that is precise, and why it ended early."""
         granularity, rule = self._endpoint.granularity, self._plan.precision
         while True:
             stretch.run_for(self._plan.poll_s)
-            rate = steady_rate(warm_up, stretch.log, granularity=granularity)
+            found = steady(warm_up, stretch.log, granularity=granularity)
+            rate = None if found is None else found.rate
             n_rounds = int(np.count_nonzero(stretch.log.ok)) // granularity
             if (
                 self._rate_to_beat_rps is not None
@@ -172,10 +178,10 @@ class Saturator(Generic[EndpointT]):
                 and stretch.elapsed_s >= rule.min_s / 2
                 and stretch.is_answered
             ):
-                return rate, False, CANNOT_BEAT
+                return found, False, CANNOT_BEAT
             verdict = rule.judge(rate, elapsed_s=stretch.elapsed_s)
             if verdict is not PrecisionVerdict.KEEP_MEASURING and stretch.is_answered:
-                return rate, verdict is PrecisionVerdict.PRECISE, ""
+                return found, verdict is PrecisionVerdict.PRECISE, ""
 
     def _too_slow(self, stretch: Stretch) -> InfeasibleError:
         """Fewer rounds than an estimate takes were completed."""
@@ -187,6 +193,12 @@ class Saturator(Generic[EndpointT]):
             # Whole rounds complete at once, and the time may have ended just before one.
             at_most_rps=(n_done + self._endpoint.granularity) / seconds,
         )
+
+
+def _level(log: RequestLog, from_s: float, *, granularity: int) -> RequestLog:
+    """The requests that were due once the service was level, if that leaves enough rounds."""
+    level = log.due_from(from_s)
+    return level if level.n >= MIN_ROUNDS * granularity else log
 
 
 def model_rate(

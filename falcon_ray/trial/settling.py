@@ -35,6 +35,8 @@ MISFIT = 4.0
 """The longest stretch is taken whose noise is at most this many times the least of all."""
 TRANSIENT_SD = 1.0
 """Prior of c, as a share of the mean of y: a service begins at about half its speed or faster."""
+LEVEL_SHARE = 0.01
+"""What is left of a transient where the service counts as level."""
 MAX_CORRELATION = 0.7
 """Of the residuals of neighbours; beyond it the correction would rest on too few blocks."""
 
@@ -47,10 +49,13 @@ class Settled:
         rate: Requests per second once it has.
         unsettled: By which share of it the seconds of a batch still differ at the load's end;
             positive where the service is slower than it will be.
+        level_from_s: From when on, on the clock of the completions, that share is within
+            `LEVEL_SHARE`; infinite where it never is.
     """
 
     rate: Estimate
     unsettled: float
+    level_from_s: float
 
 
 def settle(done_s: FloatArray, *, granularity: int, confidence: float = 0.95) -> Settled | None:
@@ -91,7 +96,8 @@ class _Blocks:
     Attributes:
         variance: Of one block's y around the best fit, correlation included.
         group_variance: Of one group's seconds, without correlation.
-        left: What is left of each transient at the end, shape (k + 1,).
+        begin_s: When blocks begin, on the clock of the completions, shape (b,).
+        left: What is left of each transient then and at the end, shape (k + 1, b + 1).
     """
 
     f: FloatArray
@@ -99,6 +105,7 @@ class _Blocks:
     w: FloatArray
     variance: float
     group_variance: float
+    begin_s: FloatArray
     left: FloatArray
 
 
@@ -114,8 +121,16 @@ def _blocks(centres: FloatArray) -> _Blocks | None:
     decay = tau * (np.exp(-begin_s / tau) - np.exp(-end_s / tau))
     f = np.vstack([np.zeros(n_blocks), decay / np.maximum(end_s - begin_s, 1e-12)])
     variance, inflation = _noise(f, y, w)
-    left = np.concatenate([[0.0], np.exp(-end_s[-1] / tau[:, 0])])
-    return _Blocks(f, y, w, variance * inflation, variance * float(sizes.mean()), left)
+    left = np.vstack([np.zeros(n_blocks + 1), np.exp(-np.append(begin_s, end_s[-1]) / tau)])
+    return _Blocks(
+        f,
+        y,
+        w,
+        variance=variance * inflation,
+        group_variance=variance * float(sizes.mean()),
+        begin_s=centres[edges[:-1]],
+        left=left,
+    )
 
 
 def _settle(blocks: _Blocks, granularity: int, confidence: float) -> Settled | None:
@@ -123,18 +138,20 @@ def _settle(blocks: _Blocks, granularity: int, confidence: float) -> Settled | N
     mean = float(w @ y / w.sum())
     if blocks.variance <= 1e-18 * mean**2:
         rate = granularity / float(y[-1])
-        return Settled(Estimate(rate, rate, rate), 0.0)
-    level, level_sd, transient, log_evidence = _fit(
+        return Settled(Estimate(rate, rate, rate), 0.0, float(blocks.begin_s[0]))
+    levels, level_sd, transient, log_evidence = _fit(
         blocks.f, y, w, variance=blocks.variance, prior_sd=TRANSIENT_SD * mean
     )
     weight = np.exp(log_evidence - log_evidence.max())
     weight[1:] /= N_TAUS  # a priori a transient is as likely as none
     weight /= weight.sum()
-    a = float(weight @ level)
+    a = float(weight @ levels)
     if a <= 0:
         return None
-    sd = math.sqrt(float(weight @ (level_sd**2 + (level - a) ** 2)))
-    unsettled = float(weight @ (transient * blocks.left)) / a
+    sd = math.sqrt(float(weight @ (level_sd**2 + (levels - a) ** 2)))
+    shares = (weight * transient) @ blocks.left / a
+    unsettled = float(shares[-1])
+    level = np.flatnonzero(np.abs(shares[:-1]) <= LEVEL_SHARE)
     # That it decays exponentially is an assumption: what is left of it is doubted as a whole.
     half = float(stats.t.ppf((1 + confidence) / 2, y.size - 3)) * sd + abs(unsettled) * a
     return Settled(
@@ -144,6 +161,7 @@ def _settle(blocks: _Blocks, granularity: int, confidence: float) -> Settled | N
             granularity / (a - half) if half < a else math.inf,
         ),
         unsettled,
+        level_from_s=float(blocks.begin_s[level[0]]) if level.size else math.inf,
     )
 
 

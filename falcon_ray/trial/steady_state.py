@@ -5,6 +5,7 @@ whether to go on. It does not know how load is made; whoever drives the load ask
 then. What is measured after warm-up is all kept: no rule starts again from zero.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -115,7 +116,20 @@ class PrecisionRule:
         return PrecisionVerdict.KEEP_MEASURING
 
 
-def steady_rate(warm_up: RequestLog, measured: RequestLog, *, granularity: int) -> Estimate | None:
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Where a service is once it has settled.
+
+    Attributes:
+        rate: Requests per second.
+        from_s: From when on it counts as level, on the clock of the requests.
+    """
+
+    rate: Estimate
+    from_s: float
+
+
+def steady(warm_up: RequestLog, measured: RequestLog, *, granularity: int) -> Steady | None:
     """Throughput once the service has settled, from the whole load where it has enough rounds.
 
     Args:
@@ -124,14 +138,16 @@ def steady_rate(warm_up: RequestLog, measured: RequestLog, *, granularity: int) 
         granularity: Completions of one whole round: the batch size times the replicas.
 
     Returns:
-        Requests per second, or None where fewer than five whole rounds were measured.
+        None where fewer than five whole rounds were measured.
     """
     alone = throughput(measured.done_s[measured.ok], granularity=granularity)
     if alone is None:
         return None
     whole = RequestLog.concat([warm_up, measured])
     settled = settle(whole.done_s[whole.ok], granularity=granularity)
-    return alone if settled is None else settled.rate
+    if settled is None:
+        return Steady(alone, -math.inf)
+    return Steady(settled.rate, settled.level_from_s)
 
 
 def _check_span(min_s: float, max_s: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from falcon_ray.runtime.gpu_limits import units_of_share
+from falcon_ray.runtime.limits.gpu_limits import units_of_share
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,7 +20,7 @@ pytestmark = [
 
 _START = """
 import json, os, torch
-from falcon_ray.runtime.replica_limits import limit_replica
+from falcon_ray.runtime.limits.replica_limits import limit_replica
 from falcon_ray.space.configuration import Configuration
 def limit(**values):
     return limit_replica(Configuration({"cpu_cores": 1, "n_gpus": 1, **values}))
@@ -90,7 +90,7 @@ print(json.dumps({**limits.enforcement(), **limits.environment()}))
 def test_nvml_sees_what_a_process_allocates() -> None:
     pytest.importorskip("pynvml")
     said = _said("""
-from falcon_ray.runtime.device_monitor import local_watch
+from falcon_ray.runtime.monitors.device_monitor import local_watch
 held = torch.empty(2**30, dtype=torch.uint8, device="cuda")
 watch = local_watch([os.getpid()])
 usage = watch.usage().gpu

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from falcon_ray.runtime.fault_site import FaultSite
+from falcon_ray.runtime.testbed.fault_site import FaultSite
 from falcon_ray.space.observation import TrialStatus
 from falcon_ray.studies.measurement.fault_cases import CASES, FaultCase, NotHereError
 from falcon_ray.studies.measurement.faults import make

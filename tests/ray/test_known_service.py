@@ -2,7 +2,7 @@
 
 import pytest
 
-from falcon_ray.runtime.known_service import known_trials
+from falcon_ray.runtime.testbed.known_service import known_trials
 from falcon_ray.space.observation import TrialStatus
 from falcon_ray.trial.known_service import KnownService
 from falcon_ray.trial.plan import MeasurementPlan

@@ -10,8 +10,8 @@ import ray
 from ray import serve
 
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.cpu_affinity import LinuxAffinity
-from falcon_ray.runtime.device_monitor import RemoteWatch, device_monitor
+from falcon_ray.runtime.limits.cpu_affinity import LinuxAffinity
+from falcon_ray.runtime.monitors.device_monitor import RemoteWatch, device_monitor
 from falcon_ray.runtime.serve_backend import AppEndpoint
 from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.torch_app import TorchReplica

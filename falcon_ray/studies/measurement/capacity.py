@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from falcon_ray.runtime.known_service import known_trials
+from falcon_ray.runtime.testbed.known_service import known_trials
 from falcon_ray.space.objective import Slo
 from falcon_ray.space.observation import Measurement
 from falcon_ray.space.workload import Scenario, Workload

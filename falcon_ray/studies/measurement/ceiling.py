@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from falcon_ray.errors import InputError
-from falcon_ray.runtime.known_service import known_trials
+from falcon_ray.runtime.testbed.known_service import known_trials
 from falcon_ray.space.workload import LoadPath, Workload
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.measurement.options import MeasurementOptions

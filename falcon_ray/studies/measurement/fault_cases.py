@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from falcon_ray.errors import InfeasibleCause
-from falcon_ray.runtime.fault_injection import (
+from falcon_ray.runtime.testbed.fault_injection import (
     driver_pids,
     kill_driver,
     kill_replica,
@@ -19,9 +19,9 @@ from falcon_ray.runtime.fault_injection import (
     starved,
     taken_cpus,
 )
-from falcon_ray.runtime.fault_site import PLAN, FaultSite
-from falcon_ray.runtime.faulty_targets import MEMORY_GROUP, MEMORY_GROUP_BYTES
-from falcon_ray.runtime.memory_cgroup import limited_memory
+from falcon_ray.runtime.testbed.fault_site import PLAN, FaultSite
+from falcon_ray.runtime.testbed.faulty_targets import MEMORY_GROUP, MEMORY_GROUP_BYTES
+from falcon_ray.runtime.testbed.memory_cgroup import limited_memory
 from falcon_ray.space.observation import Observation, TrialStatus
 from falcon_ray.studies.measurement.fault_table import Expected
 from falcon_ray.trial.steady_state import PrecisionRule

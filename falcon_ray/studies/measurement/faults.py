@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from falcon_ray.runtime.fault_site import FaultSite, fault_site
+from falcon_ray.runtime.testbed.fault_site import FaultSite, fault_site
 from falcon_ray.space.observation import TrialStatus
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.measurement.fault_cases import CASES, FaultCase, NotHereError

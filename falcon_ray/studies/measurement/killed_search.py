@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from falcon_ray.report.journal import JOURNAL_NAME, read_events
-from falcon_ray.runtime import faulty_targets
+from falcon_ray.runtime.testbed import faulty_targets
 
 MAX_TRIALS = 2
 TIMEOUT_S = 120.0

@@ -1,6 +1,6 @@
 """Real deployments of a service whose answer is known, beside the three-window rule."""
 
-from falcon_ray.runtime.known_service import known_trials
+from falcon_ray.runtime.testbed.known_service import known_trials
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.measurement.agreement import (
     agreement,
@@ -8,7 +8,7 @@ from falcon_ray.studies.measurement.agreement import (
     three_window_figures,
 )
 from falcon_ray.studies.measurement.options import MeasurementOptions
-from falcon_ray.studies.measurement.services import CLOSE_PLAN, WARMING
+from falcon_ray.studies.measurement.services import CLOSE_PLAN, REAL_WARMING
 from falcon_ray.studies.measurement.virtual_trials import Heard, TrialOutcome, outcome
 
 WINDOW_S = 1.0
@@ -21,15 +21,18 @@ def figures(options: MeasurementOptions) -> list[Figure]:
     with known_trials() as trials:
         for seed in range(options.deployments):
             heard = Heard()
-            said = trials.run(WARMING, seed=seed, plan=CLOSE_PLAN, on_requests=heard)
+            said = trials.run(REAL_WARMING, seed=seed, plan=CLOSE_PLAN, on_requests=heard)
             outcomes.append(outcome(said, heard))
     return [
         *our_figures(
-            agreement(WARMING, outcomes),
+            agreement(REAL_WARMING, outcomes),
             "real deployments",
-            note=f"{1000 * WARMING.service_s:g} ms a batch of {WARMING.batch_size} by handle",
+            note=(
+                f"{1000 * REAL_WARMING.service_s:g} ms a batch of {REAL_WARMING.batch_size}, "
+                "by handle"
+            ),
             covers_at_least=options.deployments,
             worst_within=True,
         ),
-        *three_window_figures(WARMING, outcomes, "real deployments", window_s=WINDOW_S),
+        *three_window_figures(REAL_WARMING, outcomes, "real deployments", window_s=WINDOW_S),
     ]

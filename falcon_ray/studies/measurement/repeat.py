@@ -10,8 +10,8 @@ import numpy as np
 
 from falcon_ray.errors import InputError, TrialFailedError
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS
-from falcon_ray.runtime.bare_loop import BareLoop, run_in_new_process
 from falcon_ray.runtime.model_trials import model_trials
+from falcon_ray.runtime.testbed.bare_loop import BareLoop, run_in_new_process
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Measurement
 from falcon_ray.studies.figure import Figure

@@ -8,6 +8,10 @@ WARMING = KnownService(
     batch_size=8, service_s=0.1, noise_cv=0.05, warm_up_depth=0.2, warm_up_batches=20
 )
 """Begins at 80 % of its throughput, and is within 1 % of it after 6 s."""
+REAL_WARMING = KnownService(
+    batch_size=16, service_s=0.3, noise_cv=0.05, warm_up_depth=0.2, warm_up_batches=10
+)
+"""The same with batches so long that handing one over, 1 to 2 ms in Serve, does not count."""
 STEADY = KnownService(batch_size=8, service_s=0.1, noise_cv=0.05)
 CORRELATED = KnownService(
     batch_size=8,

@@ -96,7 +96,7 @@ def test_the_environment_is_told_without_what_was_searched() -> None:
 def test_a_trial_that_was_cut_short_says_why() -> None:
     cut = replace(measurement(50.0), cut_short="the incumbent is out of reach")
     text = told(search([measured(batch(1), measurement(100.0)), measured(batch(8), cut)]))
-    assert "Trial 2, cut short: the incumbent is out of reach" in text
+    assert "Cut short, the incumbent is out of reach: 2." in text
     over = told(search([measured(batch(8), cut)], header=SLO_HEADER))
     assert "Trial 1, cut short: the incumbent is out of reach" in over
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from falcon_ray.runtime.cpu_affinity import (
+from falcon_ray.runtime.limits.cpu_affinity import (
     CorePool,
     CpuEnforcement,
     CpuLimit,
@@ -206,7 +206,7 @@ def test_hardware_threads_of_a_core_are_neighbours(tmp_path: Path) -> None:
 _PINNED_PROCESS = """
 import os, sys, threading
 from pathlib import Path
-from falcon_ray.runtime.cpu_affinity import CorePool, LinuxAffinity, by_topology, limit_cores
+from falcon_ray.runtime.limits.cpu_affinity import CorePool, LinuxAffinity, by_topology, limit_cores
 
 started, end = threading.Event(), threading.Event()
 threading.Thread(target=lambda: (started.set(), end.wait()), daemon=True).start()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from falcon_ray.runtime.cgroups import Cgroups
-from falcon_ray.runtime.device_monitor import CombinedUsage, ReplicaMonitor
-from falcon_ray.runtime.node_watch import LocalWatch, NodeUsage
-from falcon_ray.runtime.nvml_monitor import GpuUsage
+from falcon_ray.runtime.monitors.device_monitor import CombinedUsage, ReplicaMonitor
+from falcon_ray.runtime.monitors.node_watch import LocalWatch, NodeUsage
+from falcon_ray.runtime.monitors.nvml_monitor import GpuUsage
 from falcon_ray.trial.protocols import EndpointFacts
 from tests.unit.runtime.gpus import GIB, FakeGpu, FakeNvml
 

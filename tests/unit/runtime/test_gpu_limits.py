@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from falcon_ray.runtime.gpu_limits import (
+from falcon_ray.runtime.limits.gpu_limits import (
     MPS_PERCENTAGE,
     ComputeEnforcement,
     GpuLimits,

@@ -2,7 +2,7 @@ import fcntl
 from dataclasses import replace
 from pathlib import Path
 
-from falcon_ray.runtime.leftovers import Inventory, kept_files
+from falcon_ray.runtime.testbed.leftovers import Inventory, kept_files
 
 BEFORE = Inventory(
     apps=frozenset({"mine"}),

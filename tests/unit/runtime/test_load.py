@@ -1,5 +1,5 @@
-from falcon_ray.runtime.load import even_shares, health_of
-from falcon_ray.runtime.load_core import Effort
+from falcon_ray.runtime.load.core import Effort
+from falcon_ray.runtime.load.generators import even_shares, health_of
 from falcon_ray.trial.protocols import LoadHealth
 
 

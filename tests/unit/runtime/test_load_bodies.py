@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from falcon_ray.errors import InputError
+from falcon_ray.runtime.load.transport import HttpBody
 from falcon_ray.runtime.references import Reference
-from falcon_ray.runtime.target import AppTarget, HttpBody, ModelTarget
+from falcon_ray.runtime.target import AppTarget, ModelTarget
 from falcon_ray.runtime.torch_model import ModelReference, example_inputs
 
 MODEL = """

@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from falcon_ray.runtime.load_core import FAILURE_PAUSE_S, Effort, LoadCore
+from falcon_ray.runtime.load.core import FAILURE_PAUSE_S, Effort, LoadCore
 from tests.unit.runtime.virtual_time import VirtualTimeLoop, run
 
 ANSWER_S = 0.1

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from falcon_ray.runtime.load_inside import (
+from falcon_ray.runtime.load.inside import (
     JOIN_TIMEOUT_S,
     REPORT_S,
     Collector,

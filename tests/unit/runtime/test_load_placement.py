@@ -1,6 +1,6 @@
 import pytest
 
-from falcon_ray.runtime.load_placement import clock_offset_s, drivers_by_node
+from falcon_ray.runtime.load.placement import clock_offset_s, drivers_by_node
 from tests.fakes import VirtualClock
 
 TWO_CPUS = {"a": 2.0, "b": 2.0}

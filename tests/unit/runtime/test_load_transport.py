@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientConnectionError, web
 
-from falcon_ray.runtime.load_transport import HttpRoute, HttpTransport, RefusedError
+from falcon_ray.runtime.load.transport import HttpRoute, HttpTransport, RefusedError
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 

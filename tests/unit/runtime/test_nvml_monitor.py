@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from falcon_ray.runtime.nvml_monitor import GpuUsage, GpuWatch, open_gpus, open_nvml
+from falcon_ray.runtime.monitors.nvml_monitor import GpuUsage, GpuWatch, open_gpus, open_nvml
 from tests.unit.runtime.gpus import GIB, FakeGpu, FakeNvml
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from falcon_ray.trial.steady_state import WarmUpRule
 from tests.fakes import FakeEndpoint, FakeUsage, VirtualClock
 from tests.unit.trial.trials import (
     CONFIGURATION,
+    ONE_ATTEMPT,
     SATURATION_RPS,
     Trial,
     assert_gone,
@@ -218,18 +220,38 @@ def test_infeasible_at_the_second_attempt_is_not_tried_a_third_time() -> None:
 def test_a_replica_that_was_replaced_fails_the_trial_though_every_request_succeeded(
     replaced_after_s: float,
 ) -> None:
-    trial = served_by(endpoint(replaced_after_s=replaced_after_s), model_every_s=0.04)
+    trial = served_by(endpoint(replaced_after_s=replaced_after_s), ONE_ATTEMPT, model_every_s=0.04)
     observation = trial.run()
     assert observation.status is TrialStatus.FAILED
     assert "first became second" in observation.reason
-    assert observation.attempts == 3
+    assert_gone(trial)
+
+
+def test_a_replica_that_dies_in_every_deployment_is_a_crash_of_the_configuration() -> None:
+    trial = served_by(endpoint(replaced_after_s=3.0))
+    observation = trial.run()
+    assert observation.status is TrialStatus.INFEASIBLE
+    assert observation.reason == (
+        "its process died in each of 3 attempts; a replica died and was replaced during the trial "
+        "(first became second)"
+    )
+    assert observation.cause is InfeasibleCause.OTHER
+    assert_gone(trial, deployments=3)
+
+
+def test_a_replica_that_dies_twice_beside_another_accident_is_no_lesson() -> None:
+    clock = VirtualClock()
+    dying = FakeEndpoint(clock=clock, replaced_after_s=3.0)
+    trial = Trial(dying, TrialFailedError("the node is gone"), dying, clock=clock)
+    assert trial.run().status is TrialStatus.FAILED
     assert_gone(trial, deployments=3)
 
 
 def test_a_replica_that_is_replaced_under_the_slo_load_ends_the_trial_there() -> None:
-    trial = served_by(endpoint(replaced_after_s=7.0), with_slo(10_000.0))
+    plan = replace(with_slo(10_000.0), max_attempts=1)
+    trial = served_by(endpoint(replaced_after_s=7.0), plan)
     assert trial.run().status is TrialStatus.FAILED
-    assert len(trial.load.offered) == 3  # one load in each of three attempts
+    assert len(trial.load.offered) == 1
 
 
 def test_measured_after_a_replica_was_replaced_counts_both_attempts() -> None:
@@ -263,7 +285,7 @@ def test_the_cause_that_a_deployment_gives_is_observed() -> None:
 
 
 def test_failing_requests_of_a_replaced_replica_are_no_lesson() -> None:
-    observation = served_by(endpoint(fail_every=10, replaced_after_s=0.25)).run()
+    observation = served_by(endpoint(fail_every=10, replaced_after_s=0.25), ONE_ATTEMPT).run()
     assert observation.status is TrialStatus.FAILED
     assert "first became second" in observation.reason
 
@@ -283,7 +305,7 @@ def test_too_slow_a_service_is_a_lesson() -> None:
 
 
 def test_too_slow_because_its_replica_was_replaced_is_no_lesson() -> None:
-    observation = served_by(endpoint(service_s=3.0, replaced_after_s=10.0)).run()
+    observation = served_by(endpoint(service_s=3.0, replaced_after_s=10.0), ONE_ATTEMPT).run()
     assert observation.status is TrialStatus.FAILED
 
 
@@ -353,7 +375,7 @@ def test_a_warm_up_that_ran_out_of_time_says_so() -> None:
 
 def test_failing_requests_of_a_process_that_died_are_no_lesson() -> None:
     # Serve still names the same replica: the requests know of its death first.
-    trial = served_by(endpoint(fail_every=2))
+    trial = served_by(endpoint(fail_every=2), ONE_ATTEMPT)
     trial.load.loses_replica = True
     observation = trial.run()
     assert observation.status is TrialStatus.FAILED

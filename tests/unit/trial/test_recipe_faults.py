@@ -9,7 +9,14 @@ from falcon_ray.trial.client import ClientRule, ClientVerdict, mean_health
 from falcon_ray.trial.overload import OverloadRule
 from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.protocols import LoadHealth
-from tests.unit.trial.trials import SATURATION_RPS, Trial, assert_gone, endpoint, served_by
+from tests.unit.trial.trials import (
+    ONE_ATTEMPT,
+    SATURATION_RPS,
+    Trial,
+    assert_gone,
+    endpoint,
+    served_by,
+)
 
 
 def health(*, lag_ms: float, cpu_share: float = 0.2) -> LoadHealth:
@@ -31,7 +38,7 @@ def test_a_service_that_hangs_after_good_seconds_is_a_lesson(hangs_after_s: floa
 
 
 def test_a_hang_of_a_replica_that_was_lost_is_no_lesson() -> None:
-    observation = served_by(endpoint(hangs_after_s=2.0, replaced_after_s=5.0)).run()
+    observation = served_by(endpoint(hangs_after_s=2.0, replaced_after_s=5.0), ONE_ATTEMPT).run()
     assert observation.status is TrialStatus.FAILED
     assert "first became second" in observation.reason
 

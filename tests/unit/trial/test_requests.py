@@ -24,15 +24,15 @@ def test_error_rate_is_the_share_of_failed_requests() -> None:
     assert RequestLog.empty().error_rate == 0.0
 
 
-def test_between_takes_requests_by_completion_and_leaves_the_end_out() -> None:
-    log = three_requests().between(0.25, 2.5)
-    assert log.done_s.tolist() == [0.25, 2.0]
-    assert log.ok.tolist() == [True, True]
+def test_requests_from_a_time_on_are_those_that_were_due_then_or_later() -> None:
+    log = three_requests()
+    assert log.due_from(1.0).intended_s.tolist() == [1.0, 2.0]
+    assert log.due_from(1.0).ok.tolist() == [True, False]
 
 
 def test_concat_keeps_every_request() -> None:
     log = three_requests()
-    both = RequestLog.concat([log.between(0.0, 1.0), log.between(1.0, 9.0)])
+    both = RequestLog.concat([log, RequestLog.empty()])
     assert both.n == 3
     for name in ("intended_s", "sent_s", "done_s", "ok"):
         assert getattr(both, name).tolist() == getattr(log, name).tolist()

@@ -13,7 +13,7 @@ from falcon_ray.trial.steady_state import (
     PrecisionVerdict,
     WarmUpRule,
     WarmUpVerdict,
-    steady_rate,
+    steady,
 )
 
 BATCH = 8
@@ -169,19 +169,19 @@ def test_a_measurement_ends_when_its_interval_is_narrow_or_time_is_up(
 def test_a_rate_takes_five_whole_rounds_of_measuring() -> None:
     done_s = np.repeat(np.arange(20.0), BATCH)
     warm, short = log_of(done_s[: 15 * BATCH]), log_of(done_s[16 * BATCH :])
-    assert steady_rate(warm, short, granularity=BATCH) is None
+    assert steady(warm, short, granularity=BATCH) is None
     measured = log_of(done_s[15 * BATCH :])
-    rate = steady_rate(warm, measured, granularity=BATCH)
-    assert rate is not None
-    assert rate.mean == pytest.approx(BATCH)  # a batch a second
-    alone = steady_rate(log_of(done_s[:0]), measured, granularity=BATCH)
+    found = steady(warm, measured, granularity=BATCH)
+    assert found is not None
+    assert found.rate.mean == pytest.approx(BATCH)  # a batch a second
+    alone = steady(log_of(done_s[:0]), measured, granularity=BATCH)
     assert alone is not None
-    assert alone.mean == pytest.approx(BATCH)
+    assert alone.rate.mean == pytest.approx(BATCH)
 
 
 def test_failed_requests_are_no_throughput() -> None:
     done_s = np.repeat(np.arange(20.0), BATCH)
-    assert steady_rate(log_of(done_s), log_of(done_s, ok=False), granularity=BATCH) is None
+    assert steady(log_of(done_s), log_of(done_s, ok=False), granularity=BATCH) is None
 
 
 def test_senseless_rules_are_refused() -> None:
@@ -195,20 +195,26 @@ def test_senseless_rules_are_refused() -> None:
         PrecisionRule(relative_half_width=math.nan)
 
 
+def done_between(log: RequestLog, start_s: float, end_s: float) -> RequestLog:
+    inside = (log.done_s >= start_s) & (log.done_s < end_s)
+    return log_of(log.done_s[inside])
+
+
 def measure_by_the_rules(done_s: FloatArray) -> Estimate:
     """What a trial does: warm up, then measure, asking a rule every quarter of a second."""
     log, warm_up, precision = log_of(done_s), WarmUpRule(), PrecisionRule(max_s=8.0)
     start_s = POLL_S
     while (
-        warm_up.judge(log.between(0.0, start_s), elapsed_s=start_s, granularity=BATCH)
+        warm_up.judge(done_between(log, 0.0, start_s), elapsed_s=start_s, granularity=BATCH)
         is WarmUpVerdict.KEEP_WARMING
     ):
         start_s += POLL_S
     taken_s = 0.0
     while True:
         taken_s += POLL_S
-        measured = log.between(start_s, start_s + taken_s)
-        rate = steady_rate(log.between(0.0, start_s), measured, granularity=BATCH)
+        measured = done_between(log, start_s, start_s + taken_s)
+        found = steady(done_between(log, 0.0, start_s), measured, granularity=BATCH)
+        rate = None if found is None else found.rate
         if precision.judge(rate, elapsed_s=taken_s) is not PrecisionVerdict.KEEP_MEASURING:
             assert rate is not None
             return rate

@@ -11,6 +11,7 @@ from falcon_ray.trial.recipe import TrialRecipe
 from falcon_ray.trial.requests import RequestLog
 from tests.fakes import FakeBackend, FakeEndpoint, FakeLoadGenerator, FakeMonitor, VirtualClock
 
+ONE_ATTEMPT = MeasurementPlan(max_attempts=1)
 CONFIGURATION = Configuration({"batch_size": 4})
 # The fake service takes 40 ms for a batch of 4.
 SATURATION_RPS = 100.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 
 from falcon_ray.runtime.cgroups import Cgroups, out_of_memory_kills
-from falcon_ray.runtime.nvml_monitor import GpuUsage, GpuWatch, Nvml, open_gpus
+from falcon_ray.runtime.monitors.nvml_monitor import GpuUsage, GpuWatch, Nvml, open_gpus
 
 INTERVAL_S = 0.5
 

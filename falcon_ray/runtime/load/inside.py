@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from falcon_ray.runtime.load_core import Effort, LoadCore, Send
+from falcon_ray.runtime.load.core import Effort, LoadCore, Send
 from falcon_ray.space.configuration import FloatArray
 
 REPORT_S = 0.2

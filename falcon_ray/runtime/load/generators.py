@@ -13,12 +13,11 @@ import ray
 
 from falcon_ray.errors import TrialFailedError
 from falcon_ray.runtime.faults import ray_failures
-from falcon_ray.runtime.load_core import Effort
-from falcon_ray.runtime.load_driver import Collected, Failures
-from falcon_ray.runtime.load_inside import Share
-from falcon_ray.runtime.load_placement import CALL_TIMEOUT_S, DriverPool, PlacedDriver
-from falcon_ray.runtime.load_transport import HandleRoute, HttpRoute, Route
-from falcon_ray.runtime.target import HttpBody
+from falcon_ray.runtime.load.core import Effort
+from falcon_ray.runtime.load.driver import Collected, Failures
+from falcon_ray.runtime.load.inside import Share
+from falcon_ray.runtime.load.placement import CALL_TIMEOUT_S, DriverPool, PlacedDriver
+from falcon_ray.runtime.load.transport import HandleRoute, HttpBody, HttpRoute, Route
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.trial.protocols import Endpoint, LoadHealth, LoadSession
 from falcon_ray.trial.requests import MS_PER_S, RequestLog

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from falcon_ray.errors import TrialFailedError
+from falcon_ray.runtime.limits.replica_limits import limit_replica
 from falcon_ray.runtime.references import Reference
-from falcon_ray.runtime.replica_limits import limit_replica
 from falcon_ray.runtime.torch_model import (
     TORCH_DTYPES,
     ModelReference,
@@ -61,7 +61,7 @@ def run_in_new_process(loop: BareLoop) -> float:
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "falcon_ray.runtime.bare_loop", words],
+            [sys.executable, "-m", "falcon_ray.runtime.testbed.bare_loop", words],
             capture_output=True,
             check=True,
             text=True,

@@ -14,7 +14,7 @@ import torch
 from ray import serve
 from torch import Tensor, nn
 
-from falcon_ray.runtime import memory_cgroup
+from falcon_ray.runtime.testbed import memory_cgroup
 from falcon_ray.space.configuration import Configuration
 
 MIB = 2**20

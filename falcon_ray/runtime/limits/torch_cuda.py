@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from falcon_ray.runtime.nvml_monitor import open_nvml
+from falcon_ray.runtime.monitors.nvml_monitor import open_nvml
 
 _SM_RESOURCE = 1
 _SM_COUNT_OFFSET = 96

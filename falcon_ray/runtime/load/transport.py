@@ -21,6 +21,14 @@ MAX_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
+class HttpBody:
+    """What is sent by HTTP, and what kind of thing it is."""
+
+    content: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandleRoute:
     """To an application's ingress by a deployment handle.
 

@@ -14,9 +14,9 @@ import numpy as np
 import ray
 
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.load_core import Effort, LoadCore
-from falcon_ray.runtime.load_inside import Collector, Order, Report, Share, describe
-from falcon_ray.runtime.load_transport import (
+from falcon_ray.runtime.load.core import Effort, LoadCore
+from falcon_ray.runtime.load.inside import Collector, Order, Report, Share, describe
+from falcon_ray.runtime.load.transport import (
     HandleRoute,
     HandleTransport,
     HttpTransport,

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.runtime.faults import ray_failures
-from falcon_ray.runtime.load_driver import LoadDriver
+from falcon_ray.runtime.load.driver import LoadDriver
 from falcon_ray.runtime.references import Reference
 
 logger = logging.getLogger(__name__)

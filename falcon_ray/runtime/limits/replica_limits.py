@@ -10,16 +10,16 @@ from functools import partial
 import torch
 
 from falcon_ray.profiling.device_facts import cpu_identity
-from falcon_ray.runtime.cpu_affinity import (
+from falcon_ray.runtime.limits.cpu_affinity import (
     CorePool,
     CpuLimit,
     LinuxAffinity,
     by_topology,
     limit_cores,
 )
-from falcon_ray.runtime.gpu_limits import GpuLimits, limit_gpu, mps_runs
+from falcon_ray.runtime.limits.gpu_limits import GpuLimits, limit_gpu, mps_runs
+from falcon_ray.runtime.limits.torch_cuda import TorchCuda
 from falcon_ray.runtime.placement import n_gpus
-from falcon_ray.runtime.torch_cuda import TorchCuda
 from falcon_ray.space.configuration import Configuration
 
 

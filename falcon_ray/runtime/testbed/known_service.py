@@ -19,12 +19,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.load_inside import Order, load_from_inside
+from falcon_ray.runtime.load.inside import Order, load_from_inside
+from falcon_ray.runtime.load.transport import HttpBody
 from falcon_ray.runtime.placement import actor_options, batching
 from falcon_ray.runtime.ray_session import ray_session
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
-from falcon_ray.runtime.target import TRIAL_SHUTDOWN_S, HttpBody
+from falcon_ray.runtime.target import TRIAL_SHUTDOWN_S
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.space.observation import Observation
@@ -136,7 +137,7 @@ class KnownTarget:
     @property
     def import_path(self) -> str:
         """See `Target.import_path`; no Serve config file is ever written for it."""
-        return "falcon_ray.runtime.known_service:KnownReplica"
+        return "falcon_ray.runtime.testbed.known_service:KnownReplica"
 
     def arguments(self) -> dict[str, Any]:
         """See `Target.arguments`."""

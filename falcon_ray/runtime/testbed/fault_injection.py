@@ -25,8 +25,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from falcon_ray.errors import ClusterError
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.leftovers import live_actors
 from falcon_ray.runtime.node_health import alive_nodes
+from falcon_ray.runtime.testbed.leftovers import live_actors
 
 POLL_S = 0.02
 NODE_TIMEOUT_S = 30.0

@@ -14,8 +14,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.runtime.cgroups import Cgroups
-from falcon_ray.runtime.node_watch import LocalWatch, NodeUsage
-from falcon_ray.runtime.nvml_monitor import open_nvml
+from falcon_ray.runtime.monitors.node_watch import LocalWatch, NodeUsage
+from falcon_ray.runtime.monitors.nvml_monitor import open_nvml
 from falcon_ray.trial.protocols import DeviceMonitor, DeviceUsage, Endpoint
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Load on a deployment: by handle, by HTTP, or from inside its replicas."""

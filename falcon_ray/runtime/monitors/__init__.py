@@ -1,0 +1,1 @@
+"""What replicas use of their nodes, watched from outside."""
