@@ -28,6 +28,10 @@ CAPACITY_STEP = 0.03
 
 BUSY_DRIVER = 0.9
 """Of one core: a driver that uses more may hold answers back, so their lateness proves nothing."""
+FULLEST = 0.98
+"""Share of saturation beyond which a queue's memory is not told from saturation itself."""
+MEMORIES = 4
+"""How often a queue has to have forgotten its past before it can be believed early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +176,7 @@ class LoadPoints(Generic[EndpointT]):
             self._load.open_loop(self._endpoint, arrivals_s=arrivals_s) as session,
             self._guard.stretch(session, "offered", offered_rps=rate_rps, may_fail=True) as stretch,
         ):
-            verdict = self._watch(stretch, arrivals_s, max_s)
+            verdict = self._watch(stretch, arrivals_s, max_s, self._memory_s(rate_rps))
         self._guard.check_alive()
         latency_ms = _latencies_ms(stretch, self._slo)
         point = LoadPointResult(
@@ -182,8 +186,23 @@ class LoadPoints(Generic[EndpointT]):
         )
         return point, self._client(rate_rps, point, stretch), stretch.health
 
-    def _watch(self, stretch: Stretch, arrivals_s: FloatArray, max_s: float) -> SloVerdict:
-        """Let the load go on until it is judged."""
+    def _memory_s(self, rate_rps: float) -> float:
+        """For how long a queue at this rate remembers how long it was.
+
+        The relaxation time of a queue at load rho is of the order of a round over (1 - rho)^2
+        (Cohen, The Single Server Queue, 1982, sec. III.7.3, for M/M/1).
+        """
+        saturation_rps = self._saturation.mean
+        idle = 1 - min(rate_rps / saturation_rps, FULLEST)
+        return self._endpoint.granularity / saturation_rps / idle**2
+
+    def _watch(
+        self, stretch: Stretch, arrivals_s: FloatArray, max_s: float, memory_s: float
+    ) -> SloVerdict:
+        """Let the load go on until it is judged.
+
+        A rate is met early only once the queue has forgotten how empty it began, many times over.
+        """
         plan, slo = self._plan, self._slo
         steady = plan.arrivals.steady
         looks_s = plan.slo_rule.looks_s(max_s) if steady else (max_s,)
@@ -215,6 +234,8 @@ class LoadPoints(Generic[EndpointT]):
             if not ended and not looks_s:
                 continue  # the last look waits for what is in flight
             verdict = self._judge(stretch, ended=ended, n_looks=n_looks)
+            if verdict is SloVerdict.MET and stretch.elapsed_s < MEMORIES * memory_s:
+                verdict = SloVerdict.UNDECIDED if not ended else verdict
             if ended or (verdict is not SloVerdict.UNDECIDED and stretch.is_answered):
                 return verdict
 
