@@ -1,13 +1,14 @@
 """The Serve application around one PyTorch model: the same class in a trial and in production.
 
 `build` is what `serve run` imports from an exported file. A replica holds the model behind
-Serve's batching queue, limited to the cores and the part of a GPU that the configuration says.
+a batching queue, limited to the cores and the part of a GPU that the configuration says.
 """
 
 import io
 import json
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 from zipfile import BadZipFile
 
@@ -19,6 +20,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from falcon_ray.runtime.batch_queue import BatchQueue
 from falcon_ray.runtime.limits.replica_limits import limit_replica
 from falcon_ray.runtime.load.inside import Order, load_from_inside
 from falcon_ray.runtime.placement import actor_options, batching
@@ -104,9 +106,9 @@ class TorchReplica:
         self._example: Sample = example.samples()[0]
         self._service_times_s: deque[tuple[int, float]] = deque(maxlen=4096)
         self._load(reference)
-        self._infer = serve.batch(
-            max_batch_size=queue.max_batch_size, batch_wait_timeout_s=queue.wait_s
-        )(self._infer_batch)
+        self._queue = BatchQueue(
+            self._infer_batch, max_batch_size=queue.max_batch_size, wait_s=queue.wait_s
+        )
 
     def _load(self, reference: ModelReference) -> None:
         """Build the model and compare its reduced-precision output with float32 once."""
@@ -117,10 +119,7 @@ class TorchReplica:
         reduced = forward(self._model, example, dtype=self._dtype, device=self._device)
         self._output_error = relative_error(reduced, exact)
 
-    async def _infer_batch(self, samples: list[Sample]) -> list[Sample]:
-        # Computes in the event loop on purpose. Serve forms batches by the clock, also while one
-        # computes: with the loop free it forms the next ones from the few requests that have
-        # come so far, and hardly any is full. Requests are received by another thread meanwhile.
+    def _infer_batch(self, samples: Sequence[Sample]) -> list[Sample]:
         if torch.get_num_threads() != self._threads:  # torch keeps the number per thread
             torch.set_num_threads(self._threads)
         start = time.perf_counter()
@@ -133,13 +132,13 @@ class TorchReplica:
 
     async def predict(self, sample: Sample) -> Sample:
         """Answer one request: arrays in, arrays out, without the batch dimension."""
-        return await self._infer(sample)
+        return await self._queue.submit(sample)
 
     async def load(self, order: Order) -> None:
         """Load the batching queue from inside the replica, without Serve's request path."""
 
         async def send() -> None:
-            await self._infer(self._example)
+            await self._queue.submit(self._example)
 
         await load_from_inside(
             send,

@@ -1,13 +1,13 @@
 """A real Serve application whose answer is known: its replica sleeps what a known service takes.
 
-Behind Serve's batching queue, loaded by every path like our own replica of a model, so that a
-whole trial of it can be held against the truth. What the truth is, others work out.
+Behind the batching queue of our replicas and loaded by every path like them, so that a whole
+trial of it can be held against the truth. What the truth is, others work out.
 """
 
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.batch_queue import BatchQueue
 from falcon_ray.runtime.load.inside import Order, load_from_inside
 from falcon_ray.runtime.load.transport import HttpBody
 from falcon_ray.runtime.placement import actor_options, batching
@@ -53,27 +54,28 @@ class KnownReplica:
         self._batch_size = service.batch_size
         self._times = BatchTimes(service, np.random.default_rng(seed))
         self._slept: deque[tuple[int, float]] = deque(maxlen=4096)
-        self._infer = serve.batch(
-            max_batch_size=service.batch_size, batch_wait_timeout_s=BATCH_WAIT_MS / 1000
-        )(self._sleep_batch)
+        self._queue = BatchQueue(
+            self._sleep_batch,
+            max_batch_size=service.batch_size,
+            wait_s=BATCH_WAIT_MS / 1000,
+        )
 
-    async def _sleep_batch(self, requests: list[int]) -> list[int]:
-        # Blocks the event loop as a model does; see `TorchReplica`.
+    def _sleep_batch(self, requests: Sequence[int]) -> Sequence[int]:
         start_s = time.perf_counter()
         if seconds := float(self._times.take(1)[0]):
-            time.sleep(seconds)  # noqa: ASYNC251 - this is what is simulated
+            time.sleep(seconds)
         self._slept.append((len(requests), time.perf_counter() - start_s))
         return requests
 
     async def predict(self, request: int) -> int:
         """Answer one request."""
-        return await self._infer(request)
+        return await self._queue.submit(request)
 
     async def load(self, order: Order) -> None:
         """Load the batching queue from inside the replica."""
 
         async def send() -> None:
-            await self._infer(REQUEST)
+            await self._queue.submit(REQUEST)
 
         await load_from_inside(
             send,

@@ -9,7 +9,7 @@ WARMING = KnownService(
 )
 """Begins at 80 % of its throughput, and is within 1 % of it after 6 s."""
 REAL_WARMING = KnownService(
-    batch_size=16, service_s=0.3, noise_cv=0.05, warm_up_depth=0.2, warm_up_batches=10
+    batch_size=16, service_s=0.5, noise_cv=0.05, warm_up_depth=0.2, warm_up_batches=6
 )
 """The same with batches so long that handing one over, 1 to 2 ms in Serve, does not count."""
 STEADY = KnownService(batch_size=8, service_s=0.1, noise_cv=0.05)
