@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from falcon_ray.space.configuration import Configuration, FloatArray
-from falcon_ray.trial.protocols import EndpointFacts, LoadHealth
+from falcon_ray.trial.protocols import EndpointFacts, LoadHealth, LoadSession
 from falcon_ray.trial.requests import RequestLog
 
 
@@ -153,7 +153,7 @@ class _OpenLoop:
         self._load = load
         self._endpoint = endpoint
         self._due_s = load.clock() + arrivals_s
-        self._sent_s = self._due_s + load.lag_ms / 1e3
+        self._sent_s = load.sent_s(self._due_s + load.lag_ms / 1e3)
         done_s = batch_completions_s(self._sent_s, endpoint.batch_size, load.batch_s(endpoint))
         self._done_s = np.where(done_s <= endpoint.last_answer_s, done_s, math.inf)
 
@@ -172,7 +172,7 @@ class _OpenLoop:
 
     def health(self) -> LoadHealth:
         now_s = self._load.clock()
-        waiting_since_s = self._due_s[(self._due_s <= now_s) & (self._done_s > now_s)]
+        waiting_since_s = self._due_s[(self._sent_s <= now_s) & (self._done_s > now_s)]
         oldest_s = now_s - float(waiting_since_s[0]) if waiting_since_s.size else 0.0
         return self._load.health(waiting_since_s.size, oldest_s)
 
@@ -195,6 +195,9 @@ class FakeLoadGenerator:
         lags_ms: What the drivers' health says, likewise.
         cpu_shares: Likewise.
         open_lags_ms: By how much the drivers are late in open loop, likewise.
+        at_most_rps: Rate that the drivers do not exceed in open loop, likewise.
+        fails_after: Requests after which `fails` of them fail.
+        fails: See `fails_after`.
         can_add: How often drivers can be added.
         n_added: How often they were.
     """
@@ -212,18 +215,23 @@ class FakeLoadGenerator:
     lags_ms: tuple[float, ...] = (0.0,)
     cpu_shares: tuple[float, ...] = (0.1,)
     open_lags_ms: tuple[float, ...] = (0.0,)
+    at_most_rps: tuple[float, ...] = (math.inf,)
+    fails_after: int = 0
+    fails: int = 0
     can_add: int = 0
     n_added: int = 0
     in_open_loop: bool = False
 
     @contextmanager
-    def closed_loop(self, endpoint: FakeEndpoint, *, concurrency: int) -> Generator[_ClosedLoop]:
+    def closed_loop(self, endpoint: FakeEndpoint, *, concurrency: int) -> Generator[LoadSession]:
         self.in_open_loop = False
         self.concurrencies.append(concurrency)
         yield _ClosedLoop(self, endpoint, concurrency)
 
     @contextmanager
-    def open_loop(self, endpoint: FakeEndpoint, *, arrivals_s: FloatArray) -> Generator[_OpenLoop]:
+    def open_loop(
+        self, endpoint: FakeEndpoint, *, arrivals_s: FloatArray
+    ) -> Generator[LoadSession]:
         self.in_open_loop = True
         self.offered.append(arrivals_s)
         yield _OpenLoop(self, endpoint, arrivals_s)
@@ -234,6 +242,12 @@ class FakeLoadGenerator:
 
     def _now(self, values: tuple[float, ...]) -> float:
         return values[min(self.n_added, len(values) - 1)]
+
+    def sent_s(self, ready_s: FloatArray) -> FloatArray:
+        """When requests are sent, one after the other, that could be at these times."""
+        step_s = 1 / self._now(self.at_most_rps)
+        steps_s = step_s * np.arange(ready_s.size, dtype=np.float64)
+        return np.asarray(np.maximum.accumulate(ready_s - steps_s) + steps_s, dtype=np.float64)
 
     def batch_s(self, endpoint: FakeEndpoint) -> float:
         return max(endpoint.service_s, self._now(self.batches_every_s))
@@ -280,6 +294,7 @@ class FakeLoadGenerator:
         ok = np.full(done_s.size, not all_fail)
         if endpoint.fail_every:
             ok &= numbers % endpoint.fail_every != 0
+        ok &= (numbers <= self.fails_after) | (numbers > self.fails_after + self.fails)
         return RequestLog(intended_s=due_s, sent_s=sent_s, done_s=done_s, ok=ok)
 
 

@@ -56,8 +56,12 @@ from falcon_ray.errors import NothingFeasibleError
 @click.option(
     "--baseline", multiple=True, metavar="NAME=V", help="Your present configuration; repeatable."
 )
-@click.option("--confirm/--no-confirm", default=None, help="Measure the best again.")
-@click.option("--confirm-rounds", type=int, help="How often, beside the baseline.  [default: 2]")
+@click.option(
+    "--confirm/--no-confirm",
+    default=None,
+    help="Measure the best, the runner-up and the baseline again.  [default: confirm]",
+)
+@click.option("--confirm-rounds", type=int, help="How often each of them is.  [default: 2]")
 @click.option("--usd-per-hour", type=float, help="Price of one CPU node of this cluster.")
 @click.option("--max-output-error", type=float, help="Refuse larger errors against float32.")
 @click.option("--warm-up-s", type=float, help="Longest warm-up of a trial.  [default: 4]")

@@ -68,7 +68,7 @@ class Contender:
 
 
 def measured_contenders(record: SearchRecord) -> tuple[Contender, ...]:
-    """All configurations that were measured afresh since the last trial, in order.
+    """All configurations of the latest confirmation, in order; trials may have followed it.
 
     The gains hold all at once, see `gains_over_baseline`. The baseline has none.
     """
@@ -119,14 +119,12 @@ def _deployed(deployments: Sequence[Valuation], objective: Objective) -> Deploye
 
 
 def _interval(valued: Valuation, objective: Objective) -> RateInterval | None:
-    """The interval within one deployment, which only a saturation throughput has."""
-    measured = valued.measurement
-    if measured is None or objective.rate_metric != "saturation_rps":
+    """The interval within one deployment, which a certified rate does not have."""
+    measured, name = valued.measurement, objective.rate_metric
+    if measured is None or objective.scenario is Scenario.SERVER:
         return None
-    low, high = measured.saturation_rps_ci_low, measured.saturation_rps_ci_high
-    if low is None or high is None:
-        return None
-    return RateInterval(measured.saturation_rps, low, high)
+    rate, low, high = (measured.metric(f"{name}{end}") for end in ("", "_ci_low", "_ci_high"))
+    return None if rate is None or low is None or high is None else RateInterval(rate, low, high)
 
 
 def _gains(

@@ -38,6 +38,8 @@ _METRICS = (
     "model_rps_ci_high",
     "capacity_rps",
     "single_stream_rps",
+    "single_stream_rps_ci_low",
+    "single_stream_rps_ci_high",
     "single_latency_ms",
     "slo_verdict",
     "n_load_points",

@@ -106,12 +106,30 @@ def _verdicts(record: SearchRecord) -> Iterator[str]:
     ]
     if told:
         yield f"SLO by trial: {'; '.join(told)}."
-    header = record.header
-    if told and header.objective.scenario is Scenario.SERVER and header.capacity_step is not None:
+    yield from _certified_rates(record)
+
+
+def _certified_rates(record: SearchRecord) -> Iterator[str]:
+    """How near the certified rates are to the highest ones, where that was looked for."""
+    step = record.header.capacity_step
+    if record.header.objective.scenario is not Scenario.SERVER or step is None:
+        return
+    groups = _trials_by(record, _is_resolved)
+    if True in groups:
         yield (
-            f"Certified rates: the next rate that was tried, at most "
-            f"{100 * header.capacity_step:g} % higher, was not certified."
+            "Certified rates: the next rate that was tried, at most "
+            f"{100 * step:g} % higher, was not certified ({_named(groups[True])})."
         )
+    if False in groups:
+        yield (
+            f"Certified rates of {_named(groups[False])}: lower bounds, as no higher rates were "
+            "tried once they could not win."
+        )
+
+
+def _is_resolved(measured: Measurement) -> bool | None:
+    """Whether a certified rate was searched to the end; None where there is none."""
+    return None if measured.capacity_rps is None else not measured.cut_short
 
 
 def _load(record: SearchRecord) -> Iterator[str]:

@@ -28,7 +28,8 @@ class NothingFeasible:
     Attributes:
         closest: The trial that missed the SLO by least; None where none was measured.
         excess_ms: Its latency at the lightest load minus the budget. Not positive where the
-            latency was within the budget and too few requests were sent to certify it.
+            latency was within the budget, and too few requests were sent to certify it or too
+            many of them failed.
         sentence: The finding in one sentence, and what to do next.
         error_type: What a command that was to find something ends with.
     """
@@ -64,20 +65,27 @@ def nothing_feasible(header: SearchHeader, trials: Sequence[Valuation]) -> Nothi
     return NothingFeasible(
         closest=closest,
         excess_ms=floor_ms - slo.latency_budget_ms,
-        sentence=f"{told}; closest was {name}, {_how_far(floor_ms, slo, where)}.",
+        sentence=f"{told}; closest was {name}, {_how_far(closest, floor_ms, slo, where)}.",
         error_type=NothingFeasibleError,
     )
 
 
-def _how_far(floor_ms: float, slo: Slo, where: str) -> str:
+def _how_far(closest: Valuation, floor_ms: float, slo: Slo, where: str) -> str:
     excess_ms = floor_ms - slo.latency_budget_ms
     if excess_ms > 0:
         return (
             f"{excess_ms:.3g} ms ({100 * excess_ms / slo.latency_budget_ms:.0f} %) over at "
             f"{where}; raise the latency budget to {floor_ms:.3g} ms or more, or widen the space"
         )
+    found = f"with {floor_ms:.3g} ms at {where}"
+    if closest.measurement is not None and closest.measurement.slo_verdict == "violated":
+        return (
+            f"{found}, but too many requests failed or were late; see why in the application's "
+            "logs, or give a larger --latency-budget-ms"
+        )
     return (
-        f"with {floor_ms:.3g} ms at {where}, but too few requests to certify it; measure for longer"
+        f"{found}, but too few requests to certify it; give a lower --latency-percentile, which "
+        "takes fewer requests, or a larger --latency-budget-ms"
     )
 
 

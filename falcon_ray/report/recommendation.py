@@ -84,6 +84,8 @@ def recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
     lies below, the baseline is recommended: a change that nobody can show to help has a cost and
     a risk, and no known use. That holds for cheaper configurations as well, since the gain is per
     dollar. A baseline that cannot be served under the limit, or was not measured, keeps nobody.
+    Where the search's choice could not be served afresh and no runner-up was, the baseline is
+    recommended if it was; without it nothing is to be deployed.
     """
     trials = value_trials(record.trials, record.header.objective, record.header.pricing)
     trial = _choose(record, trials)
@@ -97,6 +99,15 @@ def recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
         if each.standing is Standing.CONFIRMED
         and (each is first or (each.role is Role.RUNNER_UP and first is not None))
     ]
+    rival = contenders.get(record.header.baseline) if record.header.baseline is not None else None
+    if (
+        not confirmed
+        and first is not None
+        and first.standing is Standing.NOT_REPRODUCED
+        and rival is not None
+        and rival.standing is Standing.CONFIRMED
+    ):
+        return _instead_of(record, first, rival, tuple(contenders.values()))
     if not confirmed:
         standing = Standing.NOT_CONFIRMED if first is None else first.standing
         is_baseline = record.header.baseline == trial.configuration
@@ -110,6 +121,28 @@ def recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
             contenders=tuple(contenders.values()),
         )
     return _against_baseline(record, first, confirmed, tuple(contenders.values()))
+
+
+def _instead_of(
+    record: SearchRecord,
+    first: Contender,
+    baseline: Contender,
+    contenders: tuple[Contender, ...],
+) -> Recommendation:
+    """The baseline, as nothing that the search found could be served again."""
+    other = describe_configuration(first.configuration, record.header.space)
+    return Recommendation(
+        chosen=baseline.fresh,
+        standing=Standing.CONFIRMED,
+        baseline=None,
+        is_baseline=True,
+        gain=None,
+        sentence=(
+            f"{_keep(record, baseline.fresh)}: {other} was not reproduced when measured again "
+            f"({first.fresh.reason})."
+        ),
+        contenders=contenders,
+    )
 
 
 def _against_baseline(
@@ -200,7 +233,7 @@ def _doubt(first: Contender | None) -> str:
         )
     return (
         f" in its trial, but not when measured again ({first.fresh.reason}); "
-        "do not rely on it, search on with more trials"
+        "do not rely on it: nothing is exported, search on with more trials"
     )
 
 
@@ -234,12 +267,16 @@ def _sentence_for_baseline(
     record: SearchRecord, baseline: Valuation, challenger: Contender, gain: Gain
 ) -> str:
     space, step = record.header.space, record.header.capacity_step
-    subject = describe_configuration(baseline.configuration, space)
     other = describe_configuration(challenger.configuration, space)
-    keep = f"Keep the baseline {subject}, which serves {_worth(record, baseline)}"
+    keep = _keep(record, baseline)
     if gain.shows_difference:
         return f"{keep}: measured again, {other} serves {describe_gain(gain, step)}."
     return f"{keep}: {describe_tie(gain, other, step)}."
+
+
+def _keep(record: SearchRecord, baseline: Valuation) -> str:
+    subject = describe_configuration(baseline.configuration, record.header.space)
+    return f"Keep the baseline {subject}, which serves {_worth(record, baseline)}"
 
 
 def _why_another(record: SearchRecord, best: Contender, first: Contender | None) -> str:

@@ -62,11 +62,14 @@ class SearchResult:
         """Write the recommendation as a Serve config file, for `serve run` or `serve deploy`.
 
         Raises:
-            InputError: There is nothing to deploy, or the file cannot be written.
+            InputError: There is nothing to deploy, or only what failed when it was measured
+                again, or the file cannot be written.
         """
         found = recommend(self.record)
         if isinstance(found, NothingFeasible):
             raise InputError(f"there is nothing to export: {found.sentence}")
+        if found.standing is Standing.NOT_REPRODUCED:
+            raise InputError(f"nothing was confirmed that could be exported: {found.sentence}")
         serve: dict[str, Any] = self.record.header.settings["serve"]  # pyright: ignore[reportAssignmentType]
         example = self.directory / "example_request.npz"
         ask = f"curl http://{HOST}:{PORT}/"

@@ -14,7 +14,7 @@ from falcon_ray.report.record import TrialRecord
 from falcon_ray.report.wording import describe_slo
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.cost import Pricing
-from falcon_ray.space.objective import Objective
+from falcon_ray.space.objective import Objective, Slo
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus
 
 
@@ -75,7 +75,7 @@ def value(observation: Observation, objective: Objective, pricing: Pricing) -> V
         configuration=observation.configuration,
         verdict=_verdict(observation.status, score),
         measurement=measured,
-        reason=observation.reason if measured is None else _why_over(measured, objective, score),
+        reason=_reason(observation, objective, score),
         usd_per_hour=cost.usd_per_hour,
         instance_type=cost.instance_type,
         rate_rps=None
@@ -115,12 +115,21 @@ def _verdict(status: TrialStatus, score: float | None) -> Verdict:
     return Verdict.INFEASIBLE if status is TrialStatus.INFEASIBLE else Verdict.FAILED
 
 
-def _why_over(measured: Measurement, objective: Objective, score: float | None) -> str:
-    slo = objective.slo
-    if score is not None or slo is None:
+def _reason(observation: Observation, objective: Objective, score: float | None) -> str:
+    """Why a trial does not count; empty where it does."""
+    measured = observation.measurement
+    if measured is None:
+        return observation.reason
+    if score is not None:
         return ""
     if measured.cut_short:
         return measured.cut_short
+    if objective.slo is None:
+        return f"{objective.rate_metric} could not be measured"
+    return _why_over(measured, objective, objective.slo)
+
+
+def _why_over(measured: Measurement, objective: Objective, slo: Slo) -> str:
     floor = measured.floor_latency_ms
     if floor is None:
         return f"no rate was certified for {describe_slo(slo)}"
@@ -134,4 +143,6 @@ def _why_over(measured: Measurement, objective: Objective, score: float | None) 
         unsure = measured.slo_verdict == "undecided"
         doubt = ", but too few requests to be sure" if unsure else ""
         return f"{found}, over the budget of {slo.latency_budget_ms:g} ms{doubt}"
+    if measured.slo_verdict == "violated":
+        return f"{found}, but too many requests failed or were late for {describe_slo(slo)}"
     return f"{found}, but too few requests to certify {describe_slo(slo)}"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from falcon_ray.report.confirmation import FreshTrial, contenders, missing_trials
 from falcon_ray.report.journal import Journal
@@ -22,6 +22,7 @@ from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.trial.plan import MeasurementPlan
 
 _NAMES = {
     Role.BEST: "the best",
@@ -73,7 +74,7 @@ def confirm(
         journal.confirmation_ended(
             trial.role.value, observation, wall_s=wall_s, round_number=number
         )
-        display.trial_ended(observation, wall_s=wall_s)
+        display.trial_ended(observation, wall_s=wall_s, is_fresh=True)
 
 
 def is_confirmed(record: SearchRecord, *, n_rounds: int) -> bool:
@@ -93,11 +94,11 @@ def is_confirmed(record: SearchRecord, *, n_rounds: int) -> bool:
 def measured_in_task(
     trial: FreshTrial, setup: TrialSetup, *, requests: RequestFolder, app_prefix: str, n_trials: int
 ) -> Observation:
-    """Measure in a process of its own, without what the decision does not need.
+    """Measure in a process of its own, by `fresh_plan`.
 
     Args:
         trial: What is measured.
-        setup: What the trials have in common; the model's own capacity is left out.
+        setup: What the trials have in common.
         requests: Where the requests are kept.
         app_prefix: Of the names of Serve applications.
         n_trials: That ended before, for the file's name.
@@ -107,7 +108,7 @@ def measured_in_task(
     """
     role = trial.role.value
     task = _confirmation.remote(
-        replace(setup, plan=replace(setup.plan, model_s=0.0)),
+        replace(setup, plan=fresh_plan(setup.plan, round_number=trial.round_number)),
         trial.configuration,
         f"{app_prefix}{role.replace('_', '-')}-{trial.round_number}",
         requests,
@@ -122,8 +123,25 @@ def measured_in_task(
         return Observation(
             configuration=trial.configuration,
             status=TrialStatus.FAILED,
-            reason=f"the trial's process died: {type(error).__name__}",
+            reason=why_broken(error),
         )
+
+
+def fresh_plan(plan: MeasurementPlan, *, round_number: int) -> MeasurementPlan:
+    """The plan of a round: new arrivals, the same ones for all that it compares.
+
+    What the decision does not need is left out: the model's own capacity.
+    """
+    return replace(plan, model_s=0.0, seed=plan.seed + round_number)
+
+
+def why_broken(error: RayError) -> str:
+    """Why the process of a trial gave no observation, in one line."""
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    if cause is None:
+        return f"the trial's process died: {type(error).__name__}"
+    said = " ".join(str(cause).split())
+    return f"the trial's process broke: {type(cause).__name__}{f': {said}' if said else ''}"
 
 
 @ray.remote(num_cpus=0, max_retries=0)

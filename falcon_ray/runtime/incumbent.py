@@ -10,6 +10,9 @@ from falcon_ray.space.cost import Pricing
 from falcon_ray.space.objective import SECONDS_PER_HOUR, Objective
 from falcon_ray.space.observation import Measurement, Observation
 
+_WITH_INTERVAL = frozenset({"saturation_rps", "single_stream_rps"})
+"""Rates that are stated with an interval."""
+
 
 def rate_to_beat_rps(
     observations: Iterable[Observation],
@@ -21,7 +24,7 @@ def rate_to_beat_rps(
     """The rate at which a configuration buys as much as the best trial surely does.
 
     Surely: at the lower end of the interval of its rate, where the rate has one. Certified rates
-    count as they are.
+    have none and count as they are.
 
     Args:
         observations: Trials that ended.
@@ -50,8 +53,9 @@ def rate_to_beat_rps(
 
 
 def _sure_share(measured: Measurement, objective: Objective) -> float:
-    """Lower end of the interval of the rate, as a share of the rate."""
-    low = measured.saturation_rps_ci_low
-    if objective.rate_metric != "saturation_rps" or low is None:
+    """Lower end of the interval of the rate that counts, as a share of the rate."""
+    name = objective.rate_metric
+    if name not in _WITH_INTERVAL:
         return 1.0
-    return low / measured.saturation_rps
+    rate, low = measured.metric(name), measured.metric(f"{name}_ci_low")
+    return 1.0 if rate is None or low is None else low / rate

@@ -28,8 +28,10 @@ class SearchDisplay(Protocol):
         """Something worth one line."""
         ...
 
-    def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
-        """The search begins, or goes on after `n_done` trials."""
+    def search_started(
+        self, header: SearchHeader, *, n_done: int, max_trials: int, best: float | None = None
+    ) -> None:
+        """The search begins, or goes on after `n_done` trials with `best` as highest score."""
         ...
 
     def trial_started(self, label: str, configuration: Configuration, why: str) -> None:
@@ -40,8 +42,10 @@ class SearchDisplay(Protocol):
         """The running trial has come to another phase."""
         ...
 
-    def trial_ended(self, observation: Observation, *, wall_s: float) -> None:
-        """The running trial ended."""
+    def trial_ended(
+        self, observation: Observation, *, wall_s: float, is_fresh: bool = False
+    ) -> None:
+        """The running trial ended; `is_fresh` where it only measured a configuration again."""
         ...
 
     def close(self) -> None:
@@ -55,7 +59,9 @@ class SilentDisplay:
     def note(self, text: str) -> None:
         """See `SearchDisplay.note`."""
 
-    def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
+    def search_started(
+        self, header: SearchHeader, *, n_done: int, max_trials: int, best: float | None = None
+    ) -> None:
         """See `SearchDisplay.search_started`."""
 
     def trial_started(self, label: str, configuration: Configuration, why: str) -> None:
@@ -64,7 +70,9 @@ class SilentDisplay:
     def phase(self, text: str) -> None:
         """See `SearchDisplay.phase`."""
 
-    def trial_ended(self, observation: Observation, *, wall_s: float) -> None:
+    def trial_ended(
+        self, observation: Observation, *, wall_s: float, is_fresh: bool = False
+    ) -> None:
         """See `SearchDisplay.trial_ended`."""
 
     def close(self) -> None:
@@ -89,9 +97,11 @@ class RichDisplay:
         """See `SearchDisplay.note`."""
         self._print(Text(text, style="dim"))
 
-    def search_started(self, header: SearchHeader, *, n_done: int, max_trials: int) -> None:
+    def search_started(
+        self, header: SearchHeader, *, n_done: int, max_trials: int, best: float | None = None
+    ) -> None:
         """See `SearchDisplay.search_started`."""
-        self._header = header
+        self._header, self._best = header, best or 0.0
         aim = f"most requests per dollar{_conditions(header.objective)}"
         done = f" ({n_done} done before)" if n_done else ""
         self._print(
@@ -115,10 +125,12 @@ class RichDisplay:
         if self._status is not None:
             self._status.update(Text(text))
 
-    def trial_ended(self, observation: Observation, *, wall_s: float) -> None:
+    def trial_ended(
+        self, observation: Observation, *, wall_s: float, is_fresh: bool = False
+    ) -> None:
         """See `SearchDisplay.trial_ended`."""
         self._stop_status()
-        self._print(Text(f"  {self._outcome(observation)}, {wall_s:.0f} s"))
+        self._print(Text(f"  {self._outcome(observation, is_fresh=is_fresh)}, {wall_s:.0f} s"))
 
     def close(self) -> None:
         """See `SearchDisplay.close`."""
@@ -132,7 +144,7 @@ class RichDisplay:
             self._status.stop()
             self._status = None
 
-    def _outcome(self, observation: Observation) -> str:
+    def _outcome(self, observation: Observation, *, is_fresh: bool) -> str:
         measured = observation.measurement
         if measured is None or self._header is None:
             word = "infeasible" if observation.status is TrialStatus.INFEASIBLE else "failed"
@@ -144,8 +156,9 @@ class RichDisplay:
         if valued.score is None:
             parts += [valued.reason] if valued.reason else []
         else:
-            best = ", best so far" if valued.score > self._best else ""
-            self._best = max(self._best, valued.score)
+            is_best = not is_fresh and valued.score > self._best
+            best = ", best so far" if is_best else ""
+            self._best = valued.score if is_best else self._best
             parts.append(f"{valued.score:,.0f} requests per dollar{best}")
         if measured.cut_short:
             parts.append(f"cut short: {measured.cut_short}")

@@ -25,6 +25,7 @@ from falcon_ray.report.journal import Journal, holds_journal
 from falcon_ray.report.kept_prior import read_prior, write_prior
 from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.result import SearchResult
+from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.confirmation import confirm, is_confirmed, measured_in_task
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
@@ -39,6 +40,7 @@ from falcon_ray.runtime.search_setup import (
     CheckedTarget,
     check_latency_budget,
     check_same_nodes,
+    check_same_trace,
     check_target,
     measurement_plan,
     search_header,
@@ -125,6 +127,7 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
         if _is_complete(record, request):
             display.note(f"{directory} is complete; nothing is measured again")
         else:
+            check_same_trace(record.header, request)
             checked = check_target(
                 request, directory=Path(str(record.header.settings["directory"]))
             )
@@ -228,8 +231,12 @@ class _SearchJob:
         header = record.header
         self._app_prefix = f"falcon-{header.search_id}-"
         self._next_number = record.next_number
+        best = highest(value_trials(record.trials, header.objective, header.pricing))
         self._display.search_started(
-            header, n_done=len(record.trials), max_trials=self._request.max_trials
+            header,
+            n_done=len(record.trials),
+            max_trials=self._request.max_trials,
+            best=None if best is None else best.score,
         )
         is_our_serve = serve_apps.start_serve(http=self._request.workload.path is LoadPath.HTTP)
         serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)

@@ -10,9 +10,7 @@ from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.search_setup import measurement_plan
 from falcon_ray.space.workload import Scenario
 from falcon_ray.trial.arrivals import ArrivalTrace
-from falcon_ray.trial.capacity import seconds_to_certify
 from falcon_ray.trial.plan import MeasurementPlan
-from falcon_ray.trial.statistics import requests_to_certify
 
 DEPLOYMENT_S = 6.0
 """Rough seconds of a trial beside warm-up and measurement, for estimates only."""
@@ -83,21 +81,23 @@ def _describe_load(plan: MeasurementPlan) -> str:
 def _describe_certifying(plan: MeasurementPlan) -> list[str]:
     if plan.slo is None or plan.workload.scenario is not Scenario.SERVER:
         return []
-    percentile = plan.slo.latency_percentile
-    needed = requests_to_certify(percentile)
+    percentile, needed = plan.slo.latency_percentile, plan.requests_to_certify
     given = plan.workload.offered_rps
     if given is not None:
-        least_s = seconds_to_certify(given, plan.slo)
-        load = f"{needed} requests, none of them over the limit: {least_s:.3g} s at {given:g}/s"
-        return [f"certifying p{percentile:g} takes {load}"]
-    costs = ", ".join(
-        f"{seconds_to_certify(rate, plan.slo):.3g} s at {rate}/s" for rate in (10, 100, 1000)
-    )
+        least_s, most_s = needed / given, plan.load_point_s(given)
+        return [
+            (
+                f"certifying p{percentile:g} takes {needed} requests, none of them over the limit: "
+                f"{least_s:.3g} s at {given:g}/s; the load lasts at most {most_s:.3g} s"
+            )
+        ]
+    costs = ", ".join(f"{needed / rate:.3g} s at {rate}/s" for rate in (10, 100, 1000))
+    lowest_rps = plan.lowest_certifiable_rps
     line = (
-        f"certifying p{percentile:g} takes {needed} requests per load point, none of them "
-        f"over the limit: {costs}; up to {plan.max_load_points} load points a trial, each of "
-        f"at most {plan.load_point_max_s:g} s, which allows no rate below "
-        f"{needed / plan.load_point_max_s:.3g}/s to be certified"
+        f"certifying p{percentile:g} takes {needed} requests per load point, none of them over the "
+        f"limit: {costs}; up to {plan.max_load_points} load points a trial, each of at most "
+        f"{plan.load_point_max_s:g} s, or at low rates {plan.certify_max_s:g} s; the lowest rate "
+        f"that can be certified is {lowest_rps:.3g}/s"
     )
     return [line]
 

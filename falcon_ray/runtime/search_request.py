@@ -69,8 +69,8 @@ class SearchRequest:
         prior: Whether the search starts from what is known about the model's operators.
         store: Where the cluster's knowledge is kept: a directory or s3://bucket/prefix; None
             takes the store of the cluster, or the default location.
-        confirm: Whether the best and the baseline are measured once more at the end.
-        confirm_rounds: How often each of them is.
+        confirm: Whether the best, the runner-up and the baseline are deployed afresh at the end.
+        confirm_rounds: How often each of them is, in turn.
         usd_per_hour: Price of one node of this cluster, where the catalogue does not have it.
         max_output_error: Largest accepted relative difference of outputs from float32.
         warm_up_s: Longest warm-up of a trial.

@@ -3,6 +3,7 @@
 Whatever is wrong with what the user gave is noticed here, while nothing is deployed yet.
 """
 
+import hashlib
 import itertools
 import platform
 import secrets
@@ -39,6 +40,9 @@ from falcon_ray.trial.arrivals import ArrivalProcess, Poisson, read_trace
 from falcon_ray.trial.load_points import CAPACITY_STEP
 from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
+
+TRACE_KEY = "arrival_trace_sha256"
+"""Under which a search's settings keep what was in the trace of its arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,22 @@ def arrival_process(request: SearchRequest) -> ArrivalProcess:
     return read_trace(Path(request.arrival_trace))
 
 
+def check_certifiable(plan: MeasurementPlan) -> None:
+    """Refuse a given rate that is too low to be certified in the time that a load may take.
+
+    Raises:
+        InputError: It is.
+    """
+    given, slo = plan.workload.offered_rps, plan.slo
+    if given is None or slo is None or given >= plan.lowest_certifiable_rps:
+        return
+    raise InputError(
+        f"offered_rps {given:g} is too low to certify p{slo.latency_percentile:g} within "
+        f"{plan.certify_max_s:g} s: that takes {plan.requests_to_certify} requests; give at least "
+        f"{plan.lowest_certifiable_rps:.3g}, or a lower latency_percentile"
+    )
+
+
 def search_header(
     request: SearchRequest,
     checked: CheckedTarget,
@@ -131,8 +151,10 @@ def search_header(
         directory: Where the target was looked up, for a search that goes on elsewhere.
 
     Raises:
-        InputError: The space is empty or contradicts itself, or something has no price.
+        InputError: The space is empty or contradicts itself, something has no price, or the given
+            rate cannot be certified.
     """
+    check_certifiable(measurement_plan(request))
     if request.optimizer not in OPTIMIZERS:
         raise InputError(
             f"there is no optimizer {request.optimizer!r}; known are {', '.join(OPTIMIZERS)}"
@@ -156,6 +178,7 @@ def search_header(
             "request": request.to_json(),
             "directory": str(directory),
             "nodes": _describe_nodes(nodes),
+            TRACE_KEY: _trace_digest(request),
             "serve": {
                 "name": target.name.replace("_", "-"),
                 "import_path": target.import_path,
@@ -193,7 +216,7 @@ def check_latency_budget(header: SearchHeader, checked: CheckedTarget, cluster: 
         target.model,
         inputs,
         dtypes=[str(each) for each in by_name.get("dtype", ("float32",))],
-        threads=[int(each) for each in by_name.get("cpu_cores", (1,))],
+        threads=[max(1, int(each)) for each in by_name.get("cpu_cores", (1,))],
         enough_ms=slo.latency_budget_ms,
     )
     check_budget(slo, fastest)
@@ -211,6 +234,33 @@ def check_same_nodes(header: SearchHeader, nodes: Sequence[NodeShape]) -> None:
             f"the search began on nodes with {before}, this cluster has {now}; go on there, or "
             "start a new search here"
         )
+
+
+def check_same_trace(header: SearchHeader, request: SearchRequest) -> None:
+    """Refuse to go on with other arrivals than those that the search began with.
+
+    Raises:
+        InputError: The file of the trace has changed, or cannot be read.
+    """
+    before = header.settings.get(TRACE_KEY)
+    if before is not None and before != _trace_digest(request):
+        raise InputError(
+            f"arrival trace {request.arrival_trace} has changed since the search began; restore "
+            "the file, or start a new search"
+        )
+
+
+def _trace_digest(request: SearchRequest) -> str | None:
+    """SHA-256 of the trace's file in hexadecimal; None without a trace."""
+    if request.arrival_trace is None:
+        return None
+    path = Path(request.arrival_trace)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"arrival trace {path} cannot be read: {error.strerror}; restore the file"
+        ) from error
 
 
 def _describe_nodes(nodes: Sequence[NodeShape]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.serve._private.common import RequestMetadata
 from ray.serve._private.constants import SERVE_NAMESPACE
 from ray.serve.api import _run
@@ -29,6 +29,7 @@ from falcon_ray.runtime.node_health import lost_nodes
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.05
+PROBE_TIMEOUT_S = 2.0
 LOOPBACK = "127.0.0.1"
 RAY_WORKER_PORTS = range(10002, 20000)
 
@@ -39,7 +40,8 @@ class ReplicaState:
 
     Attributes:
         identity: A replacement has another one.
-        running: Whether it serves, and its process and its node are there.
+        running: Whether it serves, and its process and its node are there, as far as Ray knows.
+        retiring: Whether autoscaling ends it, which it lives to see.
         pid: Of its process; None until it has one.
         node_id: Of the Ray node that it is on; empty until it has one.
         actor_name: Of its actor, in Serve's namespace.
@@ -47,6 +49,7 @@ class ReplicaState:
 
     identity: str
     running: bool
+    retiring: bool
     pid: int | None
     node_id: str
     actor_name: str
@@ -159,30 +162,69 @@ def app_state(name: str) -> AppState | None:
     app = applications[name]
     deployments = list(app["deployments"].values())
     messages = [app["message"], *(each["message"] for each in deployments)]
-    replicas = [replica for each in deployments for replica in each["replicas"]]
     return AppState(
         status=_text(app["status"]),
         message="\n".join(message for message in messages if message),
-        replicas=tuple(_replica_states(replicas)),
+        replicas=tuple(_replica_states(deployments)),
     )
 
 
-def _replica_states(replicas: Sequence[Mapping[str, Any]]) -> Iterator[ReplicaState]:
-    serving = [each for each in replicas if _text(each["state"]) == "RUNNING"]
+def _replica_states(deployments: Sequence[Mapping[str, Any]]) -> Iterator[ReplicaState]:
+    replicas = [(each, replica) for each in deployments for replica in each["replicas"]]
     # The controller may notice a death seconds later.
-    lost = lost_nodes({each["node_id"] for each in serving if each.get("node_id")})
-    for each in replicas:
-        node_id = each.get("node_id") or ""
+    lost = lost_nodes(
+        {
+            replica["node_id"]
+            for _, replica in replicas
+            if replica.get("node_id") and _text(replica["state"]) == "RUNNING"
+        }
+    )
+    for deployment, replica in replicas:
+        state, node_id = _text(replica["state"]), replica.get("node_id") or ""
+        may_retire = bool(deployment["deployment_config"].get("autoscaling_config"))
+        there = (
+            (state == "RUNNING" or (may_retire and state == "STOPPING"))
+            and node_id not in lost
+            and _has_actor(replica["actor_name"])
+        )
         yield ReplicaState(
-            identity=each["replica_id"],
-            running=each in serving and node_id not in lost and _is_alive(each["actor_name"]),
-            pid=each.get("pid"),
+            identity=replica["replica_id"],
+            running=there and state == "RUNNING",
+            retiring=there and state == "STOPPING",
+            pid=replica.get("pid"),
             node_id=node_id,
-            actor_name=each["actor_name"],
+            actor_name=replica["actor_name"],
         )
 
 
-def call_replica(actor_name: str, method: str, argument: object) -> Any:  # noqa: ANN401 - a reference
+def dead_replicas(replicas: Sequence[ReplicaState]) -> frozenset[str]:
+    """Identities of the replicas whose process is gone, by asking each of them.
+
+    Serve notices a death at its next health check, Ray when the node has told; a call to a dead
+    process fails at once. The call is answered by a thread of its own, whatever the replica
+    computes. One that does not answer in time hangs, which is no death.
+    """
+    asked: dict[Any, str] = {}
+    dead: set[str] = set()
+    for each in replicas:
+        try:
+            actor: Any = ray.get_actor(each.actor_name, namespace=SERVE_NAMESPACE)
+        except ValueError:
+            dead.add(each.identity)
+            continue
+        asked[actor.get_num_ongoing_requests.remote()] = each.identity
+    if not asked:
+        return frozenset(dead)
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_TIMEOUT_S)
+    for each in answered:
+        try:
+            ray.get(each)
+        except (RayActorError, OutOfMemoryError):
+            dead.add(asked[each])
+    return frozenset(dead)
+
+
+def call_replica(actor_name: str, method: str, *arguments: object) -> Any:  # noqa: ANN401 - a reference
     """Call a method of one replica, past Serve's router, which chooses among them.
 
     Raises:
@@ -196,7 +238,7 @@ def call_replica(actor_name: str, method: str, argument: object) -> Any:  # noqa
         replica: Any = ray.get_actor(actor_name, namespace=SERVE_NAMESPACE)
     except ValueError:
         raise RayActorError(error_msg=f"the replica {actor_name} is gone") from None
-    return replica.handle_request.remote(pickle.dumps(metadata), argument)
+    return replica.handle_request.remote(pickle.dumps(metadata), *arguments)
 
 
 def _text(status: object) -> str:
@@ -204,8 +246,8 @@ def _text(status: object) -> str:
     return str(getattr(status, "value", status))
 
 
-def _is_alive(actor_name: str) -> bool:
-    """Whether a replica's actor lives."""
+def _has_actor(actor_name: str) -> bool:
+    """Whether Ray knows a replica's actor."""
     try:
         ray.get_actor(actor_name, namespace=SERVE_NAMESPACE)
     except ValueError:

@@ -6,10 +6,11 @@ about the cluster. It does not know what is measured once the application runs.
 
 import logging
 import math
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -20,7 +21,9 @@ from ray.serve.exceptions import RayServeException
 from falcon_ray.errors import InfeasibleCause, InfeasibleError, InputError, TrialFailedError
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.faults import ray_failures
-from falcon_ray.runtime.memory_kills import memory_kills_by_node
+from falcon_ray.runtime.limits.cpu_affinity import CpuEnforcement
+from falcon_ray.runtime.limits.gpu_limits import ComputeEnforcement, MemoryEnforcement
+from falcon_ray.runtime.monitors.worker_kills import WorkerKills
 from falcon_ray.runtime.node_health import alive_nodes, lost_nodes
 from falcon_ray.runtime.placement import batching, why_no_node_fits
 from falcon_ray.runtime.serve_messages import cause, died_silently
@@ -35,14 +38,34 @@ logger = logging.getLogger(__name__)
 DELETE_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
 
+FROM_WEAKEST = (
+    "none",
+    "logical",
+    CpuEnforcement.THREADS.value,
+    MemoryEnforcement.TORCH.value,
+    ComputeEnforcement.MPS.value,
+    ComputeEnforcement.GREEN_CONTEXT.value,
+    CpuEnforcement.AFFINITY.value,
+)
+"""Ways to enforce limits; only those of one limit are ever compared."""
+
 
 @dataclass(frozen=True)
 class AppEndpoint:
-    """A running Serve application."""
+    """A running Serve application.
+
+    Attributes:
+        app_name: Its name.
+        target: What it is.
+        configuration: In which configuration.
+        nodes: Ray nodes that had its replicas when it was deployed.
+    """
 
     app_name: str
     target: Target
     configuration: Configuration
+    nodes: frozenset[str] = frozenset()
+    _retired: set[str] = field(default_factory=set[str], compare=False, repr=False)
 
     @property
     def method(self) -> str:
@@ -66,43 +89,96 @@ class AppEndpoint:
         return self.target.concurrency(self.configuration)
 
     def replicas(self) -> frozenset[str]:
-        """See `Endpoint.replicas`."""
+        """See `Endpoint.replicas`; each is asked whether it is there.
+
+        One that autoscaling was seen to end still counts: it was not lost.
+
+        Raises:
+            TrialFailedError: A node is gone, and its replicas with it, or Serve has lost the app.
+        """
         with ray_failures("asking Serve for the replicas"):
             state = serve_apps.app_state(self.app_name)
+            there = [each for each in _replicas(state) if each.running or each.retiring]
+            dead = serve_apps.dead_replicas(there)
+            lost = lost_nodes(self.nodes)
+        if lost:
+            raise TrialFailedError(f"{_lost(lost)} during the trial")
         if state is None:
-            return frozenset()
-        return frozenset(each.identity for each in state.replicas if each.running)
+            raise TrialFailedError(f"Serve does not know the application {self.app_name} any more")
+        alive = [each for each in there if each.identity not in dead]
+        self._retired.update(each.identity for each in alive if each.retiring)
+        return frozenset(each.identity for each in alive) | self._retired
 
     def processes(self) -> Sequence[tuple[str, int]]:
         """Ray node and process id of every replica."""
-        with ray_failures("asking Serve for the replicas"):
-            state = serve_apps.app_state(self.app_name)
-        replicas = () if state is None else state.replicas
-        return [(each.node_id, each.pid) for each in replicas if each.pid is not None]
+        return [(each.node_id, each.pid) for each in self._known() if each.pid is not None]
 
     def replica_actors(self) -> Sequence[str]:
         """Name of the actor of every replica that serves now."""
+        return [each.actor_name for each in self._known() if each.running]
+
+    def _known(self) -> tuple[serve_apps.ReplicaState, ...]:
         with ray_failures("asking Serve for the replicas"):
-            state = serve_apps.app_state(self.app_name)
-        return [] if state is None else [each.actor_name for each in state.replicas if each.running]
+            return _replicas(serve_apps.app_state(self.app_name))
 
     def facts(self) -> EndpointFacts:
         """See `Endpoint.facts`."""
         versions = {"ray": ray.__version__}
         if not self.target.reports_facts:
-            return EndpointFacts(environment=versions, enforcement={"cpu": "logical"})
-        said = self._said()
-        return EndpointFacts(
-            service_time_ms=said["service_time_ms"],
-            output_error=said["output_error"],
-            enforcement=said["enforcement"],
-            environment={**said["environment"], **versions},
-        )
+            nothing = {"cpu": "logical", "compute": "none", "memory": "none"}
+            return EndpointFacts(environment=versions, enforcement=nothing)
+        return facts_of(self._said(), versions)
 
-    def _said(self) -> dict[str, Any]:
-        with ray_failures("asking the replica for its facts"):
-            call: Any = serve.get_app_handle(self.app_name).facts.remote()
-            return call.result(timeout_s=CALL_TIMEOUT_S)
+    def _said(self) -> list[Mapping[str, Any]]:
+        """What each replica says of itself.
+
+        Raises:
+            InfeasibleError: One hangs.
+            TrialFailedError: One is lost, or none is there.
+        """
+        running = {each.identity: each.actor_name for each in self._known() if each.running}
+        if not running:
+            raise TrialFailedError("no replica is there to be asked for its facts")
+        try:
+            with ray_failures("asking the replicas for their facts"):
+                calls = [serve_apps.call_replica(name, "facts") for name in running.values()]
+                return ray.get(calls, timeout=CALL_TIMEOUT_S)
+        except TrialFailedError as error:
+            if isinstance(error.__cause__, TimeoutError) and set(running) <= self.replicas():
+                raise InfeasibleError(
+                    f"a replica did not answer for {CALL_TIMEOUT_S:g} s: its model hangs",
+                    cause=InfeasibleCause.TIMEOUT,
+                ) from error
+            raise
+
+
+def facts_of(said: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> EndpointFacts:
+    """What several replicas say, as one: where they differ, what is safe to say of all.
+
+    Args:
+        said: `service_time_ms`, `output_error`, `enforcement` and `environment` of each.
+        versions: Of the software, added to the environment.
+    """
+    times_ms = [each["service_time_ms"] for each in said if each["service_time_ms"] is not None]
+    errors = [each["output_error"] for each in said if each["output_error"] is not None]
+    limits = dict.fromkeys(limit for each in said for limit in each["enforcement"])
+    environment: dict[str, str] = {}
+    for each in reversed(said):
+        environment |= each["environment"]
+    return EndpointFacts(
+        service_time_ms=statistics.median(times_ms) if times_ms else None,
+        # A comparison with NaN, which says that outputs are no numbers, would hide it.
+        output_error=max(errors, key=lambda each: (math.isnan(each), each), default=None),
+        enforcement={
+            limit: min((each["enforcement"].get(limit, "none") for each in said), key=_strength)
+            for limit in limits
+        },
+        environment={**environment, **versions},
+    )
+
+
+def _strength(enforcement: str) -> int:
+    return FROM_WEAKEST.index(enforcement) if enforcement in FROM_WEAKEST else 0
 
 
 class ServeBackend:
@@ -141,34 +217,38 @@ class ServeBackend:
         except InputError as error:
             raise InfeasibleError(str(error)) from error
         try:
-            self._start(app, configuration.count("replicas", 1))
-            yield AppEndpoint(self._app_name, self._target, configuration)
+            nodes = self._start(app, configuration.count("replicas", 1))
+            yield AppEndpoint(self._app_name, self._target, configuration, nodes)
         finally:
             self._remove()
 
-    def _start(self, app: serve.Application, n_replicas: int) -> None:
+    def _start(self, app: serve.Application, n_replicas: int) -> frozenset[str]:
         """Deploy, and once more where a process died without a word.
 
         What killed it may have come from outside; what kills it again is the configuration.
+
+        Returns:
+            The nodes that its replicas are on.
         """
+        kills = WorkerKills()
         try:
-            self._start_once(app, n_replicas)
+            return self._start_once(app, n_replicas, kills)
         except _DiedSilentlyError as first:
             logger.warning("%s: %s; starting it again", self._app_name, first)
             self._remove()
-            before = memory_kills_by_node()
             try:
-                self._start_once(app, n_replicas)
+                return self._start_once(app, n_replicas, kills)
             except _DiedSilentlyError as second:
-                after = memory_kills_by_node()
-                if any(after[node] > before.get(node, after[node]) for node in after):
+                if kills.count() > 0:
                     raise InfeasibleError(
                         "the replica did not start: out of memory (the kernel killed its process)",
                         cause=InfeasibleCause.MEMORY,
                     ) from second
                 raise InfeasibleError(f"the replica did not start, twice: {second}") from second
 
-    def _start_once(self, app: serve.Application, n_replicas: int) -> None:
+    def _start_once(
+        self, app: serve.Application, n_replicas: int, kills: WorkerKills
+    ) -> frozenset[str]:
         with ray_failures("deploying"):
             nodes = alive_nodes()
             try:
@@ -176,7 +256,7 @@ class ServeBackend:
             except (RayServeException, TypeError, ValueError) as error:
                 raise InfeasibleError(f"Serve refuses the application: {error}") from error
             try:
-                self._wait_until_running(n_replicas)
+                return self._wait_until_running(n_replicas, kills)
             except (InfeasibleError, _DiedSilentlyError) as error:
                 if lost := lost_nodes(nodes):
                     raise TrialFailedError(
@@ -184,12 +264,15 @@ class ServeBackend:
                     ) from error
                 raise
 
-    def _wait_until_running(self, n_replicas: int) -> None:
+    def _wait_until_running(self, n_replicas: int, kills: WorkerKills) -> frozenset[str]:
         deadline = time.monotonic() + self._timeout_s
         while True:
             state = serve_apps.app_state(self._app_name)
+            nodes = frozenset(each.node_id for each in _replicas(state) if each.node_id)
+            for node in nodes:
+                kills.watch(node)  # before its replica has loaded anything
             if state is not None and state.status == "RUNNING":
-                return
+                return nodes
             if state is not None and state.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
                 if died_silently(state.message):
                     raise _DiedSilentlyError(cause(state.message))
@@ -205,8 +288,7 @@ class ServeBackend:
         self, state: serve_apps.AppState | None, n_replicas: int
     ) -> InfeasibleError | TrialFailedError:
         """A replica that has a process hangs; one that has none was never given its resources."""
-        replicas = () if state is None else state.replicas
-        placed = sum(each.pid is not None for each in replicas)
+        placed = sum(each.pid is not None for each in _replicas(state))
         if placed < n_replicas:
             return TrialFailedError(
                 f"the cluster gave {placed} of {n_replicas} replicas a place within "
@@ -226,6 +308,10 @@ class ServeBackend:
             return
         if not gone:
             logger.warning("the Serve app %s is still shutting down", self._app_name)
+
+
+def _replicas(state: serve_apps.AppState | None) -> tuple[serve_apps.ReplicaState, ...]:
+    return () if state is None else state.replicas
 
 
 class _DiedSilentlyError(Exception):

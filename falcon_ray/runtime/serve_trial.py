@@ -86,9 +86,15 @@ def run_serve_trial(
     body = _http_body(setup) if path is LoadPath.HTTP else None
     serve_apps.start_serve(http=path is LoadPath.HTTP)
     try:
+        try:
+            concurrency = setup.target.concurrency(configuration)
+        except InputError as error:
+            return Observation(
+                configuration=configuration, status=TrialStatus.INFEASIBLE, reason=str(error)
+            )
         with DriverPool(
             setup.request,
-            concurrency=setup.target.concurrency(configuration),
+            concurrency=concurrency,
             response_metrics=setup.target.response_metrics,
         ) as drivers:
             recipe = TrialRecipe(

@@ -39,6 +39,8 @@ class Measurement:
         model_rps_ci_low: Lower end of its 95 % confidence interval, None where unknown.
         model_rps_ci_high: Upper end, likewise.
         single_stream_rps: Requests per second with one in flight; None where not measured.
+        single_stream_rps_ci_low: Lower end of its 95 % confidence interval, None where unknown.
+        single_stream_rps_ci_high: Upper end, likewise.
         single_latency_ms: Median latency of a lone request; None where not measured.
         slo_verdict: `met` where a rate was certified, `violated` where the lightest load was shown
             to break the limit, `undecided` where neither was shown; None without an SLO.
@@ -73,7 +75,8 @@ class Measurement:
             reach; empty where all was measured.
         enforcement: How each limit was enforced, e.g. {"cpu": "threads"}.
         environment: Device, versions and the like, for people.
-        extra: Metrics that the target declares beside these.
+        extra: Metrics that the target declares beside these: means over the answers to the load
+            that saturates, its warm-up included.
     """
 
     saturation_rps: float
@@ -84,6 +87,8 @@ class Measurement:
     model_rps_ci_low: float | None = None
     model_rps_ci_high: float | None = None
     single_stream_rps: float | None = None
+    single_stream_rps_ci_low: float | None = None
+    single_stream_rps_ci_high: float | None = None
     single_latency_ms: float | None = None
     slo_verdict: str | None = None
     n_load_points: int = 0

@@ -19,11 +19,10 @@ from any of them, what is left suffices to bisect down to 5 %. The last is the l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPoint:
-    """One offered rate, what the SLO's verdict on it was, and the SLO's percentile there."""
+    """One offered rate, and what the SLO's verdict on it was."""
 
     rate_rps: float
     verdict: SloVerdict
-    latency_ms: float
 
 
 class CapacitySearch:
@@ -41,15 +40,16 @@ class CapacitySearch:
         saturation_rps: float,
         *,
         max_points: int = 8,
-        resolution: float = 0.05,
+        resolution: float,
         rate_to_beat_rps: float | None = None,
     ) -> None:
         """Start a search that has offered nothing yet.
 
         Args:
             saturation_rps: Closed-loop throughput, positive; the capacity lies below it.
-            max_points: Rates to offer at most, positive. Six reach the default resolution
-                where the capacity is above 35 % of saturation, eight where it is above 5 %.
+            max_points: Rates to offer at most, positive. Where the capacity is above 35 % of
+                saturation, six reach a resolution of 5 % and seven one of 3 %; where it is above
+                5 %, that takes eight and nine.
             resolution: Stop when the lowest rate not met is within this share of the highest
                 rate met; positive.
             rate_to_beat_rps: Once a rate is met, and all above this one are known not to be,
@@ -71,21 +71,19 @@ class CapacitySearch:
         self._points: list[LoadPoint] = []
 
     @property
-    def points(self) -> tuple[LoadPoint, ...]:
-        """What was recorded, in order."""
-        return tuple(self._points)
-
-    @property
     def capacity_rps(self) -> float | None:
         """The highest rate that was certified, or None while none was."""
         return max((p.rate_rps for p in self._points if p.verdict is SloVerdict.MET), default=None)
 
     @property
-    def floor_latency_ms(self) -> float | None:
-        """The SLO's percentile at the lightest load offered, or None before the first."""
-        if not self._points:
-            return None
-        return min(self._points, key=lambda point: point.rate_rps).latency_ms
+    def capacity_step(self) -> float | None:
+        """By which share of it the lowest rate not met lies above the capacity.
+
+        Saturation counts as not met. None while nothing was certified. It stays larger than the
+        resolution where the points to offer were too few.
+        """
+        met_rps = self.capacity_rps
+        return None if met_rps is None else self._too_high_rps(met_rps) / met_rps - 1
 
     def next_rate(self) -> float | None:
         """The rate to offer next, in requests per second, or None when the search is over."""
@@ -116,27 +114,19 @@ class CapacitySearch:
         not_met_rps = [p.rate_rps for p in self._points if p.rate_rps > met_rps]
         return min([self._saturation_rps, *not_met_rps])
 
-    def record(self, rate_rps: float, verdict: SloVerdict, latency_percentile_ms: float) -> None:
+    def record(self, rate_rps: float, verdict: SloVerdict) -> None:
         """Take note of what an offered rate did.
 
         Args:
             rate_rps: The rate that `next_rate` gave.
             verdict: On the requests of this load alone.
-            latency_percentile_ms: The SLO's percentile of their latencies; infinite where no
-                request succeeded.
 
         Raises:
-            ValueError: The rate is not positive and finite, or the latency not positive.
+            ValueError: The rate is not positive and finite.
         """
         if not (math.isfinite(rate_rps) and rate_rps > 0):
             raise ValueError(f"rate_rps must be positive and finite, got {rate_rps!r}")
-        if not latency_percentile_ms > 0:
-            raise ValueError(
-                f"latency_percentile_ms must be positive, got {latency_percentile_ms!r}"
-            )
-        self._points.append(
-            LoadPoint(rate_rps=rate_rps, verdict=verdict, latency_ms=latency_percentile_ms)
-        )
+        self._points.append(LoadPoint(rate_rps=rate_rps, verdict=verdict))
 
 
 def seconds_to_certify(rate_rps: float, slo: Slo, *, confidence: float = 0.95) -> float:

@@ -26,6 +26,8 @@ from falcon_ray.trial.statistics import share_exceeds
 
 STALL_LATENCIES = 20.0
 """A request in flight for more median latencies than this is stuck, not slow."""
+WATCHING_CONFIDENCE = 0.999
+"""That too many requests fail, as long as a stretch goes on: it is asked at every poll."""
 
 
 def tell_nobody(phase: str, offered_rps: float | None, log: RequestLog) -> None:
@@ -80,7 +82,12 @@ class LoadGuard(Generic[EndpointT]):
             session: The load.
             phase: What the stretch is for; None where its requests are not told.
             offered_rps: In open loop.
-            may_fail: Whether failing requests are an answer and no reason to end the trial.
+            may_fail: Whether failing requests and a growing queue are an answer and no reason to
+                end the trial.
+
+        Raises:
+            InfeasibleError: At its end, that too many of its requests failed.
+            ReplicaLostError: They did because a replica was lost.
         """
         stretch = Stretch(
             session,
@@ -89,6 +96,8 @@ class LoadGuard(Generic[EndpointT]):
         )
         try:
             yield stretch
+            if not may_fail:
+                self.check_errors(stretch.log)
         finally:
             if phase is not None:
                 self._on_requests(phase, offered_rps, stretch.log)
@@ -109,15 +118,19 @@ class LoadGuard(Generic[EndpointT]):
                 f"{_names(now)})"
             )
 
-    def check_errors(self, log: RequestLog) -> None:
+    def check_errors(self, log: RequestLog, *, confidence: float = 0.95) -> None:
         """End the trial where more requests fail than are accepted.
+
+        Args:
+            log: The requests.
+            confidence: That they do.
 
         Raises:
             InfeasibleError: They do, or memory ran out.
             ReplicaLostError: They do because a replica was lost.
         """
         n_failed = int(np.count_nonzero(~log.ok))
-        if not share_exceeds(n_failed, log.n, self._max_error_rate):
+        if not share_exceeds(n_failed, log.n, self._max_error_rate, confidence):
             return
         self.check_alive()
         last_error = self._load.last_error()
@@ -128,15 +141,18 @@ class LoadGuard(Generic[EndpointT]):
 
     def _check(self, stretch: "Stretch", *, may_fail: bool) -> None:
         if not may_fail:
-            self.check_errors(stretch.log)
+            self.check_errors(stretch.log, confidence=WATCHING_CONFIDENCE)
         if stretch.in_flight == 0:
             return
-        if stretch.quiet_s >= self._stall_s:
+        # Where requests are rare, the last answer may be long ago and the next just asked for.
+        if min(stretch.quiet_s, stretch.oldest_in_flight_s) >= self._stall_s:
             self.check_alive()
             raise InfeasibleError(
                 f"no request was answered for {self._stall_s:g} s", cause=InfeasibleCause.TIMEOUT
             )
-        oldest_s, median_ms = stretch.oldest_in_flight_s, stretch.median_latency_ms
+        # In open loop a queue may grow: stuck is what newer requests have long overtaken.
+        answered = stretch.newest if may_fail else stretch.log
+        oldest_s, median_ms = stretch.oldest_in_flight_s, _median_ms(answered, only_ok=may_fail)
         if oldest_s >= self._stall_s and oldest_s * 1e3 > STALL_LATENCIES * median_ms:
             self.check_alive()
             raise InfeasibleError(
@@ -234,7 +250,7 @@ class Stretch:
     @property
     def median_latency_ms(self) -> float:
         """Of all that were answered; infinite where none was."""
-        return float(np.median(self.log.latency_ms)) if self.log.n else math.inf
+        return _median_ms(self.log)
 
     @property
     def is_answered(self) -> bool:
@@ -247,6 +263,11 @@ class Stretch:
             return True
         waits_ms = self.oldest_in_flight_s * 1e3
         return self.newest.n > 0 and waits_ms <= STALL_LATENCIES * self.median_latency_ms
+
+
+def _median_ms(log: RequestLog, *, only_ok: bool = False) -> float:
+    latency_ms = log.latency_ms[log.ok] if only_ok else log.latency_ms
+    return float(np.median(latency_ms)) if latency_ms.size else math.inf
 
 
 def _names(replicas: frozenset[str]) -> str:

@@ -24,7 +24,8 @@ from falcon_ray.trial.saturation import CANNOT_BEAT, client_limited
 from falcon_ray.trial.statistics import Estimate, SloVerdict, percentiles_ms
 
 CAPACITY_STEP = 0.03
-"""How near the lowest rate not certified comes to the highest that was, as a share of it."""
+"""How near the lowest rate not certified is to come to the highest that was, as a share of it. How
+near it came, within the load points that there are, is `SloResult.capacity_step`."""
 
 BUSY_DRIVER = 0.9
 """Of one core: a driver that uses more may hold answers back, so their lateness proves nothing."""
@@ -32,6 +33,17 @@ FULLEST = 0.98
 """Share of saturation beyond which a queue's memory is not told from saturation itself."""
 MEMORIES = 4
 """How often a queue has to have forgotten its past before it can be believed early."""
+UNSENT_S = 0.1
+"""Requests due for longer than this have been sent, and none is later than the first were by more,
+unless the drivers do not keep the rate. Of
+others too little is known: answers and requests in flight are asked for one after the other."""
+UNREPORTED_S = 0.3
+"""Likewise where replicas report what they sent of themselves, and not when they are asked."""
+ENDS = 10
+"""The first and the last requests that are compared are each one part of so many."""
+FAILED_BUDGETS = 10.0
+"""Latency, in multiples of the limit, that stands for a request that failed: over any limit by far,
+and yet a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +53,8 @@ class LoadPointResult:
     Attributes:
         verdict: On the latency limit.
         log: The requests that were answered or failed.
-        latency_ms: The limit's percentile, requests without an answer included.
+        latency_ms: The limit's percentile, requests without an answer included; above the limit
+            where it falls on one of these.
     """
 
     verdict: SloVerdict
@@ -55,6 +68,8 @@ class SloResult:
 
     Attributes:
         capacity_rps: Highest rate that was certified, or None.
+        capacity_step: By which share of it the lowest rate not certified lies above, or None
+            where only one rate was to be offered or none was certified.
         verdict: MET where a rate was, else what the lightest load showed.
         floor_latency_ms: The limit's percentile at the lightest load.
         log: The requests at the capacity, or at the lightest load.
@@ -63,6 +78,7 @@ class SloResult:
     """
 
     capacity_rps: float | None
+    capacity_step: float | None
     verdict: SloVerdict
     floor_latency_ms: float
     log: RequestLog
@@ -114,6 +130,7 @@ class LoadPoints(Generic[EndpointT]):
         self._guard.check_errors(point.log)
         return SloResult(
             capacity_rps=rate_rps if point.verdict is SloVerdict.MET else None,
+            capacity_step=None,
             verdict=point.verdict,
             floor_latency_ms=point.latency_ms,
             log=point.log,
@@ -140,12 +157,13 @@ class LoadPoints(Generic[EndpointT]):
         points: dict[float, LoadPointResult] = {}
         while (rate_rps := search.next_rate()) is not None:
             points[rate_rps] = self._offer(rate_rps)
-            search.record(rate_rps, points[rate_rps].verdict, points[rate_rps].latency_ms)
+            search.record(rate_rps, points[rate_rps].verdict)
         lightest = points[min(points)]
         best = lightest if search.capacity_rps is None else points[search.capacity_rps]
         self._guard.check_errors(best.log)
         return SloResult(
             capacity_rps=search.capacity_rps,
+            capacity_step=search.capacity_step,
             verdict=best.verdict,
             floor_latency_ms=lightest.latency_ms,
             log=best.log,
@@ -178,13 +196,13 @@ class LoadPoints(Generic[EndpointT]):
         ):
             verdict = self._watch(stretch, arrivals_s, max_s, self._memory_s(rate_rps))
         self._guard.check_alive()
-        latency_ms = _latencies_ms(stretch, self._slo)
         point = LoadPointResult(
             verdict=verdict,
             log=stretch.log,
-            latency_ms=_percentile_ms(latency_ms, stretch, self._slo),
+            latency_ms=_percentile_ms(stretch, self._slo),
         )
-        return point, self._client(rate_rps, point, stretch), stretch.health
+        unsent = verdict is not SloVerdict.MET and not self._is_sent(stretch, arrivals_s)
+        return point, self._client(rate_rps, point, stretch, unsent=unsent), stretch.health
 
     def _memory_s(self, rate_rps: float) -> float:
         """For how long a queue at this rate remembers how long it was.
@@ -201,7 +219,8 @@ class LoadPoints(Generic[EndpointT]):
     ) -> SloVerdict:
         """Let the load go on until it is judged.
 
-        A rate is met early only once the queue has forgotten how empty it began, many times over.
+        A rate is met early only once the queue has forgotten how empty it began, many times over,
+        and never where the service was sent less than the rate.
         """
         plan, slo = self._plan, self._slo
         steady = plan.arrivals.steady
@@ -234,8 +253,9 @@ class LoadPoints(Generic[EndpointT]):
             if not ended and not looks_s:
                 continue  # the last look waits for what is in flight
             verdict = self._judge(stretch, ended=ended, n_looks=n_looks)
-            if verdict is SloVerdict.MET and stretch.elapsed_s < MEMORIES * memory_s:
-                verdict = SloVerdict.UNDECIDED if not ended else verdict
+            early = not ended and stretch.elapsed_s < MEMORIES * memory_s
+            if verdict is SloVerdict.MET and (early or not self._is_sent(stretch, arrivals_s)):
+                verdict = SloVerdict.UNDECIDED
             if ended or (verdict is not SloVerdict.UNDECIDED and stretch.is_answered):
                 return verdict
 
@@ -250,8 +270,28 @@ class LoadPoints(Generic[EndpointT]):
             return SloVerdict.VIOLATED
         return SloVerdict.UNDECIDED
 
-    def _client(self, rate_rps: float, point: LoadPointResult, stretch: Stretch) -> ClientVerdict:
-        """FINE unless lagging drivers may be why a rate is not met.
+    def _is_sent(self, stretch: Stretch, arrivals_s: FloatArray) -> bool:
+        """Whether the drivers kept the rate, all on the clock of the requests.
+
+        What was due by the newest answer was sent, and not ever later: drivers that catch up when
+        nothing is due any more have offered less for longer.
+        """
+        log = stretch.log
+        if log.n == 0:
+            return False
+        late_s = UNREPORTED_S if self._plan.workload.path is LoadPath.REPLICA else UNSENT_S
+        lag_ms = log.lag_ms[np.argsort(log.intended_s, kind="stable")]
+        n_end = math.ceil(log.n / ENDS)
+        if np.median(lag_ms[-n_end:]) - np.median(lag_ms[:n_end]) > late_s * 1e3:
+            return False
+        begun_s = float(np.min(log.intended_s)) - float(arrivals_s[0])
+        due_s = float(np.max(log.done_s)) - begun_s - late_s
+        return log.n + stretch.in_flight >= int(np.searchsorted(arrivals_s, due_s, side="right"))
+
+    def _client(
+        self, rate_rps: float, point: LoadPointResult, stretch: Stretch, *, unsent: bool
+    ) -> ClientVerdict:
+        """FINE unless drivers that lag, or do not keep the rate, may be why it is not met.
 
         A lag only makes latencies longer, so what is met is met. A rate that saturation excludes,
         or requests that took too long from when they were really sent, are the service's doing.
@@ -269,6 +309,9 @@ class LoadPoints(Generic[EndpointT]):
         verdict = plan.client.judge(
             replace(health, lag_ms=lag_ms), latency_ms=self._slo.latency_budget_ms
         )
+        if verdict is ClientVerdict.FINE and unsent:
+            busy = health.cpu_share >= plan.client.busy_share
+            verdict = ClientVerdict.SATURATED if busy else ClientVerdict.STARVED
         if verdict is ClientVerdict.FINE or health.cpu_share >= BUSY_DRIVER:
             return verdict
         served_ms = _latencies_ms(stretch, self._slo, from_sent=True) - health.lag_ms
@@ -287,11 +330,20 @@ def _latencies_ms(stretch: Stretch, slo: Slo, *, from_sent: bool = False) -> Flo
     return np.append(known_ms, np.full(stretch.in_flight if overdue else 0, math.inf))
 
 
-def _percentile_ms(latency_ms: FloatArray, stretch: Stretch, slo: Slo) -> float:
-    """The limit's percentile; as long as the slowest waited where that one has no answer."""
-    slowest_ms = max(
-        float(np.max(stretch.log.latency_ms, initial=0.0)), stretch.oldest_in_flight_s * 1e3
-    )
+def _percentile_ms(stretch: Stretch, slo: Slo) -> float:
+    """The limit's percentile, never below the limit where it falls on a request without an answer.
+
+    One that is overdue counts as long as it has waited, which is over the limit already. One that
+    failed counts as the slowest of all or as `FAILED_BUDGETS` limits, whichever is longer: it may
+    have failed at once.
+    """
+    waited_ms = stretch.oldest_in_flight_s * 1e3
+    latency_ms = _latencies_ms(stretch, slo)
+    latency_ms[stretch.log.n :] = waited_ms
     if latency_ms.size == 0:
-        return slowest_ms
-    return min(percentiles_ms(latency_ms, (slo.latency_percentile,))[0], slowest_ms)
+        return waited_ms
+    found_ms = percentiles_ms(latency_ms, (slo.latency_percentile,))[0]
+    if math.isfinite(found_ms):
+        return found_ms
+    slowest_ms = max(float(np.max(stretch.log.latency_ms)), waited_ms)
+    return max(slowest_ms, FAILED_BUDGETS * slo.latency_budget_ms)

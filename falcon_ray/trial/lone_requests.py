@@ -3,6 +3,7 @@
 The module keeps one request in flight. It does not know what else was measured.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Generic
 
@@ -14,8 +15,9 @@ from falcon_ray.trial.load_guard import LoadGuard
 from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.protocols import EndpointT, LoadGenerator
 from falcon_ray.trial.requests import RequestLog
-from falcon_ray.trial.saturation import CANNOT_BEAT, MIN_ROUNDS
-from falcon_ray.trial.statistics import Estimate, SloVerdict, slo_verdict
+from falcon_ray.trial.saturation import CANNOT_BEAT, MIN_ROUNDS, too_slow
+from falcon_ray.trial.slo_rule import SloRule
+from falcon_ray.trial.statistics import Estimate, SloVerdict
 from falcon_ray.trial.steady_state import PrecisionVerdict, steady
 
 PROBE_S = 1.0
@@ -25,6 +27,7 @@ PROBE_MIN_REQUESTS = 3
 """The first may wait for what an earlier load left behind."""
 
 LAST_POLL_S = 0.1
+SHORTEST_POLL_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +35,14 @@ class SingleStream:
     """What a closed loop with one request in flight said.
 
     Attributes:
-        rate: Requests per second; None where too few completed.
+        rate: Requests per second.
         log: The requests.
         verdict: On the latency limit; None without one.
         precise: Whether the rate is known as exactly as was asked.
         cut_short: Why it was ended early; else empty.
     """
 
-    rate: Estimate | None
+    rate: Estimate
     log: RequestLog
     verdict: SloVerdict | None
     precise: bool
@@ -91,36 +94,47 @@ class LoneRequests(Generic[EndpointT]):
     def wait_for_one(self) -> None:
         """Return once a request is answered: what looks good may have hung in its last moment.
 
+        One that fails is followed by another, for as long as an answer may take.
+
         Raises:
-            InfeasibleError: It fails or is not answered.
+            InfeasibleError: All of them fail, or one is not answered.
             TrialFailedError: A replica was lost.
         """
         with (
             self._load.closed_loop(self._endpoint, concurrency=1) as session,
-            self._guard.stretch(session, None) as stretch,
+            self._guard.stretch(session, None, may_fail=True) as stretch,
         ):
-            while stretch.log.n == 0:
+            while not np.any(stretch.log.ok):
+                if stretch.elapsed_s >= self._plan.stall_s:
+                    self._guard.check_errors(stretch.log)
                 stretch.run_for(min(self._plan.poll_s, LAST_POLL_S))
 
     def stream(self, rate_to_beat_rps: float | None) -> SingleStream:
         """One request after the other, until their rate is known and the limit is decided.
 
         Raises:
-            InfeasibleError: They fail or are not answered.
+            InfeasibleError: They fail, are not answered, or too few are in the time there is.
             TrialFailedError: A replica was lost.
         """
         plan, nothing = self._plan, RequestLog.empty()
+        looks_s = () if plan.slo is None else plan.slo_rule.looks_s(plan.load_point_max_s)
+        verdict = None if plan.slo is None else SloVerdict.UNDECIDED
         with (
             self._load.closed_loop(self._endpoint, concurrency=1) as session,
             self._guard.stretch(session, "single_stream") as stretch,
         ):
             while True:
-                stretch.run_for(plan.poll_s)
+                left_s = looks_s[0] - stretch.elapsed_s if looks_s else math.inf
+                stretch.run_for(min(plan.poll_s, max(left_s, SHORTEST_POLL_S)))
                 if not stretch.is_answered:
                     continue
                 found = steady(nothing, stretch.log, granularity=1)
                 rate = None if found is None else found.rate
-                verdict = None if plan.slo is None else _verdict(stretch.log, plan.slo)
+                if plan.slo is not None and looks_s and stretch.elapsed_s >= looks_s[0]:
+                    verdict = _look(stretch.log, plan.slo, plan.slo_rule)
+                    decided = verdict is not SloVerdict.UNDECIDED
+                    later_s = tuple(each for each in looks_s if each > stretch.elapsed_s)
+                    looks_s = () if decided else later_s
                 if (
                     rate_to_beat_rps is not None
                     and rate is not None
@@ -136,11 +150,11 @@ class LoneRequests(Generic[EndpointT]):
                         cut_short=CANNOT_BEAT,
                     )
                 said = plan.precision.judge(rate, elapsed_s=stretch.elapsed_s)
-                undecided = verdict is SloVerdict.UNDECIDED
-                if said is PrecisionVerdict.KEEP_MEASURING or (
-                    undecided and stretch.elapsed_s < plan.load_point_max_s
-                ):
+                if said is PrecisionVerdict.KEEP_MEASURING or (looks_s and rate is not None):
                     continue
+                if rate is None:
+                    self._guard.check_alive()
+                    raise too_slow(stretch, granularity=1)
                 return SingleStream(
                     rate=rate,
                     log=stretch.log,
@@ -150,9 +164,9 @@ class LoneRequests(Generic[EndpointT]):
                 )
 
 
-def _verdict(log: RequestLog, slo: Slo) -> SloVerdict:
-    """Lone requests share neither batch nor queue, so they count as independent."""
-    return slo_verdict(log.latency_ms, log.ok, slo)
+def _look(log: RequestLog, slo: Slo, rule: SloRule) -> SloVerdict:
+    latency_ms = np.where(log.ok, log.latency_ms, math.inf)
+    return rule.judge(latency_ms, slo, n_looks=rule.n_looks)
 
 
 def fastest_is_over(latency_ms: FloatArray, slo: Slo) -> bool:

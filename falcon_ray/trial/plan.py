@@ -4,7 +4,7 @@ A plan holds rules and bounds. It does not know how load is made, nor what is de
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from falcon_ray.errors import InputError
 from falcon_ray.space.objective import Slo
@@ -18,6 +18,8 @@ from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
 
 LOAD_POINT_FACTOR = 4
 """Requests of a load that is judged as a whole, in multiples of the fewest that can certify."""
+SURE_DEVIATIONS = 3.0
+"""Random arrivals are planned for so many standard deviations more than are needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,8 @@ class MeasurementPlan:
         slo: Latency limit to certify a rate under, or None for throughput only.
         stall_s: Without an answer for so long, a service that has requests counts as hung.
         max_load_points: Offered rates to try under the SLO.
-        load_point_max_s: Longest time at one offered rate.
+        load_point_max_s: Longest time at one offered rate that needs no more to be certified.
+        certify_max_s: Longest time at one that does, as it is low.
         max_error_rate: A configuration that is shown to fail more of its requests is infeasible.
         max_output_error: One whose outputs differ more from float32 is refused; None accepts all.
         max_attempts: How often a trial is tried when the infrastructure fails under it.
@@ -60,13 +63,14 @@ class MeasurementPlan:
     stall_s: float = 10.0
     max_load_points: int = 8
     load_point_max_s: float = 30.0
+    certify_max_s: float = 120.0
     max_error_rate: float = 0.01
     max_output_error: float | None = None
     max_attempts: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("poll_s", "stall_s", "load_point_max_s"):
+        for name in ("poll_s", "stall_s", "load_point_max_s", "certify_max_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be positive and finite, got {value!r}")
@@ -78,10 +82,53 @@ class MeasurementPlan:
     def load_point_s(self, rate_rps: float) -> float:
         """Longest time at one offered rate.
 
-        Where any stretch of the arrivals is like any other, the load ends as soon as it can be
-        judged. Else all of it has to be seen: four times the fewest requests that can certify.
+        It is as long as certifying takes at least, but where that is too long for any verdict but
+        a bad one. Where any stretch of the arrivals is like any other, the load ends as soon as it
+        can be judged. Else all of it has to be seen: four times the fewest requests that can
+        certify.
         """
-        if self.slo is None or self.arrivals.steady:
+        if self.slo is None:
             return self.load_point_max_s
+        max_s = self.load_point_max_s
+        if max_s < self.seconds_to_certify(rate_rps) <= self.certify_max_s:
+            max_s = self.seconds_to_certify(rate_rps)
+        if self.arrivals.steady:
+            return max_s
         needed = LOAD_POINT_FACTOR * requests_to_certify(self.slo.latency_percentile)
-        return min(self.load_point_max_s, max(2.0, needed / rate_rps))
+        return min(max_s, max(2.0, needed / rate_rps))
+
+    @property
+    def requests_to_certify(self) -> int:
+        """Fewest requests of one load, none of them over the limit, that certify it.
+
+        Arrivals without a pattern are judged a few times, which takes more of them.
+
+        Raises:
+            ValueError: There is no latency limit.
+        """
+        if self.slo is None:
+            raise ValueError("without a latency limit nothing is certified")
+        rule = self.slo_rule if self.arrivals.steady else replace(self.slo_rule, n_looks=1)
+        return rule.requests_to_certify(self.slo)
+
+    @property
+    def lowest_certifiable_rps(self) -> float:
+        """The lowest rate at which a load is long enough to be certified.
+
+        Raises:
+            ValueError: There is no latency limit.
+        """
+        return self._requests_to_plan / max(self.load_point_max_s, self.certify_max_s)
+
+    def seconds_to_certify(self, rate_rps: float) -> float:
+        """Shortest load at a rate that is sure to have the requests that certify the limit.
+
+        Raises:
+            ValueError: There is no latency limit.
+        """
+        return self._requests_to_plan / rate_rps
+
+    @property
+    def _requests_to_plan(self) -> float:
+        needed = self.requests_to_certify
+        return needed + SURE_DEVIATIONS * math.sqrt(needed) if self.arrivals.steady else needed

@@ -6,7 +6,8 @@ when enough has been measured (`steady_state`, `slo_rule`, `capacity`).
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -48,7 +49,7 @@ class _Judged:
     """
 
     log: RequestLog
-    single_stream_rps: float | None = None
+    single_stream: Estimate | None = None
     single_latency_ms: float | None = None
     slo_verdict: SloVerdict | None = None
     n_load_points: int = 0
@@ -163,24 +164,38 @@ class TrialRecipe(Generic[EndpointT]):
     def _measure(
         self, endpoint: EndpointT, marks: "_Marks", rate_to_beat_rps: float | None
     ) -> Measurement:
-        self._check_output(endpoint)
         with self._monitor.watch(endpoint) as usage:
             guard = self._guard(endpoint, self._load, usage)
-            saturation = Saturator(
-                endpoint,
-                self._load,
-                guard,
-                plan=self._plan,
-                rate_to_beat_rps=rate_to_beat_rps,
-                on_phase=self._on_phase,
-                on_warm=marks.warm,
-            ).saturate()
-            model = self._model_rate(endpoint, saturation, usage)
-            judged = self._judge(endpoint, guard, saturation, rate_to_beat_rps)
-            if judged.slo_verdict is not SloVerdict.VIOLATED:
-                LoneRequests(endpoint, self._load, guard, plan=self._plan).wait_for_one()
-            guard.check_alive()
-            return self._measurement(saturation, model, judged, usage)
+            # Before the first load, what the drivers know is of an earlier deployment.
+            with _explained(guard.check_replicas):
+                self._check_output(endpoint)
+            with _explained(guard.check_alive):
+                return self._measure_watched(endpoint, guard, usage, marks, rate_to_beat_rps)
+
+    def _measure_watched(
+        self,
+        endpoint: EndpointT,
+        guard: LoadGuard[EndpointT],
+        usage: DeviceUsage,
+        marks: "_Marks",
+        rate_to_beat_rps: float | None,
+    ) -> Measurement:
+        saturation = Saturator(
+            endpoint,
+            self._load,
+            guard,
+            plan=self._plan,
+            rate_to_beat_rps=rate_to_beat_rps,
+            on_phase=self._on_phase,
+            on_warm=marks.warm,
+        ).saturate()
+        extra = self._load.response_metrics()  # of these requests, before others are sent
+        model = self._model_rate(endpoint, saturation, usage)
+        judged = self._judge(endpoint, guard, saturation, rate_to_beat_rps)
+        if judged.slo_verdict is not SloVerdict.VIOLATED:
+            LoneRequests(endpoint, self._load, guard, plan=self._plan).wait_for_one()
+        guard.check_alive()
+        return self._measurement(saturation, model, judged, usage, extra)
 
     def _check_output(self, endpoint: EndpointT) -> None:
         limit, error = self._plan.max_output_error, endpoint.facts().output_error
@@ -213,7 +228,8 @@ class TrialRecipe(Generic[EndpointT]):
             return None
         self._on_phase("measuring the model alone")
         guard = self._guard(endpoint, self._model_load, usage)
-        return model_rate(endpoint, self._model_load, guard, plan=self._plan)
+        with _explained(guard.check_alive):
+            return model_rate(endpoint, self._model_load, guard, plan=self._plan)
 
     def _judge(
         self,
@@ -271,7 +287,7 @@ class TrialRecipe(Generic[EndpointT]):
         found, slo = lone.stream(rate_to_beat_rps), self._plan.slo
         return _Judged(
             log=found.log,
-            single_stream_rps=None if found.rate is None else found.rate.mean,
+            single_stream=found.rate,
             single_latency_ms=percentiles_ms(found.log.latency_ms[found.log.ok], (50.0,))[0],
             slo_verdict=found.verdict,
             floor_latency_ms=None if slo is None else _floor_ms(found.log, slo),
@@ -285,8 +301,10 @@ class TrialRecipe(Generic[EndpointT]):
         model: Estimate | None,
         judged: _Judged,
         usage: DeviceUsage,
+        extra: Mapping[str, float],
     ) -> Measurement:
         rate, health, facts = saturation.rate, saturation.health, saturation.facts
+        stream = judged.single_stream
         answered_ms = judged.log.latency_ms[judged.log.ok]
         levels = percentiles_ms(answered_ms) if answered_ms.size else (None,) * 5
         return Measurement(
@@ -297,7 +315,9 @@ class TrialRecipe(Generic[EndpointT]):
             model_rps=None if model is None else model.mean,
             model_rps_ci_low=None if model is None else model.ci_low,
             model_rps_ci_high=None if model is None else model.ci_high,
-            single_stream_rps=judged.single_stream_rps,
+            single_stream_rps=None if stream is None else stream.mean,
+            single_stream_rps_ci_low=None if stream is None else stream.ci_low,
+            single_stream_rps_ci_high=None if stream is None else stream.ci_high,
             single_latency_ms=judged.single_latency_ms,
             slo_verdict=None if judged.slo_verdict is None else judged.slo_verdict.value,
             n_load_points=judged.n_load_points,
@@ -325,8 +345,26 @@ class TrialRecipe(Generic[EndpointT]):
             cut_short=judged.cut_short or saturation.cut_short,
             enforcement=facts.enforcement,
             environment=facts.environment,
-            extra=self._load.response_metrics(),
+            extra=extra,
         )
+
+
+@contextmanager
+def _explained(check: Callable[[], None]) -> Generator[None]:
+    """A failure inside the block, as what it is if the deployment was lost.
+
+    The load may fail first where a replica dies; what that means is for a guard to say.
+
+    Args:
+        check: Of a guard; raises where a replica was lost.
+    """
+    try:
+        yield
+    except ReplicaLostError:
+        raise
+    except TrialFailedError:
+        check()
+        raise
 
 
 def _floor_ms(log: RequestLog, slo: Slo) -> float:

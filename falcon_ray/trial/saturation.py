@@ -132,7 +132,7 @@ class Saturator(Generic[EndpointT]):
             facts = endpoint.facts()
         if found is None:
             guard.check_replicas()
-            raise self._too_slow(measuring)
+            raise too_slow(measuring, granularity=endpoint.granularity)
         return Saturation(
             rate=found.rate,
             log=measuring.log,
@@ -183,16 +183,17 @@ class Saturator(Generic[EndpointT]):
             if verdict is not PrecisionVerdict.KEEP_MEASURING and stretch.is_answered:
                 return found, verdict is PrecisionVerdict.PRECISE, ""
 
-    def _too_slow(self, stretch: Stretch) -> InfeasibleError:
-        """Fewer rounds than an estimate takes were completed."""
-        seconds, log = stretch.elapsed_s, stretch.log
-        n_done = int(np.count_nonzero(log.ok))
-        return InfeasibleError(
-            f"only {log.n} requests completed in {seconds:g} s: too slow to measure in that time",
-            cause=InfeasibleCause.TIMEOUT,
-            # Whole rounds complete at once, and the time may have ended just before one.
-            at_most_rps=(n_done + self._endpoint.granularity) / seconds,
-        )
+
+def too_slow(stretch: Stretch, *, granularity: int) -> InfeasibleError:
+    """The fact that fewer rounds than an estimate takes were completed."""
+    seconds, log = stretch.elapsed_s, stretch.log
+    n_done = int(np.count_nonzero(log.ok))
+    return InfeasibleError(
+        f"only {log.n} requests completed in {seconds:g} s: too slow to measure in that time",
+        cause=InfeasibleCause.TIMEOUT,
+        # Whole rounds complete at once, and the time may have ended just before one.
+        at_most_rps=(n_done + granularity) / seconds,
+    )
 
 
 def _level(log: RequestLog, from_s: float, *, granularity: int) -> RequestLog:

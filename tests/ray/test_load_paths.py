@@ -150,10 +150,10 @@ def test_a_driver_that_was_killed_fails_the_trial_and_is_replaced_in_the_next() 
             _requests(session, at_least=1)
             (driver,) = drivers.place([])
             ray.kill(driver.actor)
-            with pytest.raises(TrialFailedError, match="collecting the load failed"):
-                session.run_for(0.1)
-            with pytest.raises(TrialFailedError, match="stopping the load failed"):
-                stack.close()
+            # It cannot be stopped either, which says less.
+            stack.enter_context(pytest.raises(TrialFailedError, match="collecting the load failed"))
+            session.run_for(0.1)
+        assert not load.lost_replica()
         with load.closed_loop(endpoint, concurrency=2) as session:
             assert _requests(session, at_least=1).ok.all()
 

@@ -11,7 +11,6 @@ import fcntl
 import logging
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ WAIT_S = 4.0
 """How long a process that is ending may still hold the cores that the next one needs."""
 POLL_S = 0.05
 TOPOLOGY = Path("/sys/devices/system/cpu")
+RUN = Path("/run/user")
+TMP = Path("/tmp")  # noqa: S108 - one place for all processes; `CorePool` refuses what is another's
 
 
 class CpuEnforcement(StrEnum):
@@ -244,9 +245,20 @@ def by_topology(cores: Iterable[int], *, directory: Path = TOPOLOGY) -> Sequence
     return sorted(cores, key=place)
 
 
-def default_directory() -> Path:
-    """Where this user's locks of this machine's cores are."""
-    return Path(tempfile.gettempdir()) / f"falcon-ray-cores-{os.getuid()}"
+def default_directory(*, run: Path = RUN, tmp: Path = TMP) -> Path:
+    """Where this user's locks of this machine's cores are, whatever the environment says.
+
+    Args:
+        run: Has a directory of each user that is logged in.
+        tmp: Is used where that is missing or not the user's own.
+    """
+    user = os.getuid()
+    own, name = run / str(user), f"falcon-ray-cores-{user}"
+    try:
+        status = own.lstat()
+    except OSError:
+        return tmp / name
+    return (own if stat.S_ISDIR(status.st_mode) and status.st_uid == user else tmp) / name
 
 
 def _threads() -> set[int]:

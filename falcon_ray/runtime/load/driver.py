@@ -15,7 +15,15 @@ import ray
 
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.load.core import Effort, LoadCore
-from falcon_ray.runtime.load.inside import Collector, Order, Report, Share, describe
+from falcon_ray.runtime.load.inside import (
+    Collector,
+    Order,
+    Report,
+    Share,
+    describe,
+    describe_loss,
+    telling,
+)
 from falcon_ray.runtime.load.transport import (
     HandleRoute,
     HandleTransport,
@@ -48,10 +56,15 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """What failed in a driver's latest session, and whether a replica was lost."""
+    """What failed in a driver's latest session.
+
+    Attributes:
+        last_error: What the latest failed request said; empty where none failed.
+        loss: What one said whose replica's process died; empty where none did.
+    """
 
     last_error: str = ""
-    lost_replica: bool = False
+    loss: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ class LoadDriver:
         self._transport: Transport | None = None
         self._session: LoadCore | Collector | None = None
         self._session_name = ""
-        self._last_error, self._lost_replica = "", False
+        self._failures = Failures()
 
     async def ready(self) -> None:
         """Return once the process is up."""
@@ -89,18 +102,29 @@ class LoadDriver:
         """This node's monotonic seconds."""
         return time.monotonic()
 
-    async def open(self, route: Route) -> None:
-        """Get ready to send along a route; connections of an earlier session are kept."""
+    async def open(self, route: Route) -> str:
+        """Get ready to send along a route; connections of an earlier session are kept.
+
+        Returns:
+            Why that is not possible; empty where it is.
+        """
+        self._forget()
         if self._transport is not None and route == self._route:
-            return
+            return ""
         if self._transport is not None:
             await self._transport.close()
+            self._transport = None
         on_answer = None if self._read_metrics is None else self._read
         if isinstance(route, HandleRoute):
             self._transport = HandleTransport(route, self._request, on_answer)
         else:
-            self._transport = HttpTransport(route, on_answer)
+            by_http = HttpTransport(route, on_answer)
+            if trouble := await by_http.wait_for_route():
+                await by_http.close()
+                return trouble
+            self._transport = by_http
         self._route = route
+        return ""
 
     async def start_closed_loop(self, concurrency: int) -> None:
         """Keep `concurrency` requests in flight until `stop`."""
@@ -130,7 +154,7 @@ class LoadDriver:
         """
         name = self._session_name = secrets.token_hex(8)
         collector: Any = ray.get_runtime_context().current_actor
-        self._last_error, self._lost_replica = "", False
+        self._forget()
 
         async def call(number: int, share: Share) -> None:
             order = Order(session=name, call=number, share=share, collector=collector)
@@ -182,31 +206,38 @@ class LoadDriver:
         if session is not None:
             await session.stop()
         if isinstance(session, Collector):
-            self._last_error, self._lost_replica = session.error, bool(session.loss)
+            self._failures = Failures(session.error, session.loss)
         self._session = None
 
     async def failures(self) -> Failures:
         """What failed in the session that goes on, or in the latest one."""
         session = self._session
         if isinstance(session, Collector):
-            return Failures(session.error, bool(session.loss))
-        return Failures(self._last_error, self._lost_replica)
+            return Failures(session.error, session.loss)
+        return self._failures
 
     async def response_sums(self) -> ResponseSums:
-        """The response metrics of all answers so far."""
+        """The response metrics of all answers of the session, or of the latest one."""
         return ResponseSums(dict(self._sums), self._n_read)
 
     def _core(self) -> LoadCore:
         transport = self._transport
         assert transport is not None, "open() comes first"
-        self._last_error, self._lost_replica = "", False
+        self._forget()
 
         def note(error: Exception) -> None:
-            self._last_error = describe(error)
-            self._lost_replica |= transport.is_loss(error)
+            loss = self._failures.loss
+            if transport.is_loss(error):
+                loss = telling((loss, describe_loss(error)))
+            self._failures = Failures(describe(error), loss)
 
         self._session = core = LoadCore(transport.send, on_failure=note)
         return core
+
+    def _forget(self) -> None:
+        """What an earlier session said is not of the one that begins."""
+        self._failures = Failures()
+        self._sums, self._n_read = {}, 0
 
     def _collector(self, session: str) -> Collector | None:
         current = self._session

@@ -4,8 +4,9 @@ A generator talks to driver actors and puts their records together. What a rate 
 it has been long enough, is not decided here.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -15,12 +16,14 @@ from falcon_ray.errors import TrialFailedError
 from falcon_ray.runtime.faults import ray_failures
 from falcon_ray.runtime.load.core import Effort
 from falcon_ray.runtime.load.driver import Collected, Failures
-from falcon_ray.runtime.load.inside import Share
+from falcon_ray.runtime.load.inside import Share, telling
 from falcon_ray.runtime.load.placement import CALL_TIMEOUT_S, DriverPool, PlacedDriver
 from falcon_ray.runtime.load.transport import HandleRoute, HttpBody, HttpRoute, Route
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.trial.protocols import Endpoint, LoadHealth, LoadSession
 from falcon_ray.trial.requests import MS_PER_S, RequestLog
+
+logger = logging.getLogger(__name__)
 
 OPEN_LOOP_MARGIN_S = 0.05
 """From asking the drivers to start until the first request may be due."""
@@ -103,28 +106,31 @@ class DriverLoad:
 
     def last_error(self) -> str:
         """See `LoadGenerator.last_error`."""
-        return next((each.last_error for each in _failures(self._placed) if each.last_error), "")
+        return words_of(_failures(self._placed))
 
     def lost_replica(self) -> bool:
         """See `LoadGenerator.lost_replica`."""
-        return any(each.lost_replica for each in _failures(self._placed))
+        return any(each.loss for each in _failures(self._placed))
 
     def response_metrics(self) -> Mapping[str, float]:
-        """See `LoadGenerator.response_metrics`; over all answers of all drivers."""
+        """See `LoadGenerator.response_metrics`; over all answers of the latest session."""
         said = _ask("asking the drivers", [each.actor.response_sums for each in self._placed])
         n_read = sum(each.n_read for each in said)
         names = dict.fromkeys(name for each in said for name in each.sums)
         return {name: sum(each.sums.get(name, 0.0) for each in said) / n_read for name in names}
 
     def _open(self, endpoint: ServeEndpoint) -> list[PlacedDriver]:
-        self._placed = self._drivers.place([node for node, _ in endpoint.processes()])
+        self._placed = []
+        placed = self._drivers.place([node for node, _ in endpoint.processes()])
         route = self._route(endpoint)
         with ray_failures("getting ready to send"):
-            ray.get(
-                [driver.actor.open.remote(route) for driver in self._placed],
+            troubles = ray.get(
+                [driver.actor.open.remote(route) for driver in placed],
                 timeout=CALL_TIMEOUT_S,
             )
-        return self._placed
+        _raise_any(troubles)
+        self._placed = placed
+        return placed
 
 
 def handle_load(drivers: DriverPool) -> DriverLoad:
@@ -158,6 +164,7 @@ class InsideLoad:
     @contextmanager
     def closed_loop(self, endpoint: ServeEndpoint, *, concurrency: int) -> Iterator[LoadSession]:
         """See `LoadGenerator.closed_loop`; an even share of it in each replica."""
+        self._placed = []
         replicas = endpoint.replica_actors()
         shares = even_shares(concurrency, len(replicas))
         with self._inside(
@@ -170,6 +177,7 @@ class InsideLoad:
         self, endpoint: ServeEndpoint, *, arrivals_s: FloatArray
     ) -> Iterator[LoadSession]:
         """See `LoadGenerator.open_loop`; arrivals are dealt to the replicas in turn."""
+        self._placed = []
         replicas = endpoint.replica_actors()
         n = len(replicas)
         shares = [Share(arrivals_s=arrivals_s[i::n]) for i in range(n)]
@@ -182,11 +190,11 @@ class InsideLoad:
 
     def last_error(self) -> str:
         """See `LoadGenerator.last_error`."""
-        return next((each.last_error for each in _failures(self._placed)), "")
+        return words_of(_failures(self._placed))
 
     def lost_replica(self) -> bool:
         """See `LoadGenerator.lost_replica`."""
-        return any(each.lost_replica for each in _failures(self._placed))
+        return any(each.loss for each in _failures(self._placed))
 
     def response_metrics(self) -> Mapping[str, float]:
         """See `LoadGenerator.response_metrics`; nobody reads what a replica tells itself."""
@@ -212,6 +220,12 @@ def even_shares(total: int, n: int) -> list[int]:
     return [total // n + (i < total % n) for i in range(n)]
 
 
+def words_of(failures: Sequence[Failures]) -> str:
+    """What says most of what failed: the loss of a replica, else the latest failed request."""
+    said = (each.last_error for each in failures if each.last_error)
+    return telling(each.loss for each in failures) or next(said, "")
+
+
 class _Session:
     """A load that goes on in driver actors."""
 
@@ -223,8 +237,7 @@ class _Session:
         calls = [driver.actor.collect.remote(seconds) for driver in self._placed]
         with ray_failures("collecting the load"):
             said: list[Collected] = ray.get(calls, timeout=CALL_TIMEOUT_S + seconds)
-        if trouble := next((each.trouble for each in said if each.trouble), ""):
-            raise TrialFailedError(trouble)
+        _raise_any(each.trouble for each in said)
         return RequestLog.concat(
             _log(each.rows, driver.offset_s)
             for each, driver in zip(said, self._placed, strict=True)
@@ -252,20 +265,46 @@ def _session(placed: Sequence[PlacedDriver], started: list[Any]) -> Iterator[Loa
     try:
         with ray_failures("starting the load"):
             troubles = ray.get(started, timeout=CALL_TIMEOUT_S)
-        if trouble := next((each for each in troubles if each), ""):
-            raise TrialFailedError(trouble)
+        _raise_any(troubles)
         yield _Session(placed)
-    finally:
-        _ask("stopping the load", [driver.actor.stop for driver in placed])
+    except BaseException:
+        # What ended the load says more than that it could not be stopped either.
+        try:
+            _stop(placed)
+        except TrialFailedError as error:
+            logger.warning("%s", error)
+        raise
+    _stop(placed)
+
+
+def _raise_any(troubles: Iterable[str | None]) -> None:
+    if trouble := next((each for each in troubles if each), ""):
+        raise TrialFailedError(trouble)
+
+
+def _stop(placed: Sequence[PlacedDriver]) -> None:
+    _ask("stopping the load", [driver.actor.stop for driver in placed])
 
 
 def _failures(placed: Sequence[PlacedDriver]) -> list[Failures]:
-    return _ask("asking the drivers", [driver.actor.failures for driver in placed])
+    """What failed, as far as the drivers can still say it."""
+    asked = [driver.actor.failures.remote() for driver in placed]
+    said: list[Failures] = []
+    for each in asked:
+        try:
+            said += _got("asking a driver", [each])
+        except TrialFailedError as error:
+            logger.warning("%s", error)
+    return said
 
 
 def _ask(doing: str, methods: list[Any]) -> list[Any]:
+    return _got(doing, [method.remote() for method in methods])
+
+
+def _got(doing: str, asked: list[Any]) -> list[Any]:
     with ray_failures(doing):
-        return ray.get([method.remote() for method in methods], timeout=CALL_TIMEOUT_S)
+        return ray.get(asked, timeout=CALL_TIMEOUT_S)
 
 
 def _log(rows: FloatArray, offset_s: float) -> RequestLog:

@@ -9,14 +9,16 @@ It does not know what a request is, nor how a replica is reached.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from falcon_ray.errors import InfeasibleCause
 from falcon_ray.runtime.load.core import Effort, LoadCore, Send
 from falcon_ray.space.configuration import FloatArray
+from falcon_ray.trial.causes import cause_of
 
 REPORT_S = 0.2
 OVERDUE_S = 2 * REPORT_S
@@ -127,6 +129,23 @@ def describe(error: Exception) -> str:
     """An error's type and the last line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1].strip()[:MAX_MESSAGE] if lines else ''}"
+
+
+def describe_loss(error: Exception) -> str:
+    """The same of an error that ended a process: the line that says that memory ran out, if any."""
+    said = describe(error)
+    if cause_of(said) is InfeasibleCause.MEMORY:
+        return said
+    lines = [line.strip() for line in str(error).splitlines()]
+    of_memory = [line for line in lines if cause_of(line) is InfeasibleCause.MEMORY]
+    return f"{type(error).__name__}: {of_memory[0][:MAX_MESSAGE]}" if of_memory else said
+
+
+def telling(losses: Iterable[str]) -> str:
+    """Of what was said of lost replicas, the first that blames memory, else the first of all."""
+    said = [each for each in losses if each]
+    of_memory = (each for each in said if cause_of(each) is InfeasibleCause.MEMORY)
+    return next(of_memory, said[0] if said else "")
 
 
 @dataclass(slots=True)
@@ -277,7 +296,7 @@ class Collector:
             if self._closed:
                 return
             if self._is_loss(error):
-                self._lost(f"a replica died under load ({type(error).__name__})")
+                self._lost(f"a replica died under load ({describe_loss(error)})")
             else:
                 self._fail(f"loading a replica from inside failed: {describe(error)}")
             return
@@ -286,7 +305,7 @@ class Collector:
             self._lost(f"the replica {member.replica} ended its load by itself")
 
     def _lost(self, what: str) -> None:
-        self.loss = self.loss or what
+        self.loss = telling((self.loss, what))
         self._fail(what)
 
     def _fail(self, what: str) -> None:

@@ -23,6 +23,8 @@ CLIENTS_PER_DRIVER = 128
 MAX_DRIVERS = 16
 DRIVERS_PER_CPU = 4
 CALL_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 5.0
+"""A driver that was up and is silent for so long is of no more use."""
 CLOCK_ROUND_TRIPS = 7
 
 
@@ -102,6 +104,7 @@ class DriverPool:
         self._here = ray.get_runtime_context().get_node_id()
         self._nodes: tuple[str, ...] = (self._here,)
         self._actors: dict[str, list[Any]] = {}
+        self._up: set[Any] = set()
         self._start(self._wanted(1))
 
     def __enter__(self) -> Self:
@@ -122,11 +125,12 @@ class DriverPool:
         with ray_failures("starting the load drivers"):
             for node in wanted:
                 actors = self._actors.get(node, [])
-                actors[:] = [actor for actor in actors if _is_alive(actor)]
+                actors[:] = [actor for actor in actors if self._is_alive(actor)]
             self._start(wanted)
             for node, n in wanted.items():
                 actors = self._actors[node][:n]
                 ray.get([actor.ready.remote() for actor in actors], timeout=CALL_TIMEOUT_S)
+                self._up |= set(actors)
                 offset_s = self._offset_s(node, actors[0])
                 placed += [PlacedDriver(actor, node, offset_s) for actor in actors]
         return placed
@@ -144,7 +148,7 @@ class DriverPool:
         for actors in self._actors.values():
             for actor in actors:
                 ray.kill(actor)
-        self._actors = {}
+        self._actors, self._up = {}, set()
 
     def _wanted(self, factor: int) -> dict[str, int]:
         return drivers_by_node(
@@ -160,21 +164,27 @@ class DriverPool:
             while len(actors) < n:
                 actors.append(remote.remote(self._request, self._response_metrics))
 
+    def _is_alive(self, actor: Any) -> bool:  # noqa: ANN401 - an actor's handle
+        """Whether a driver answers; one that does not is ended. One that starts may take longer."""
+        timeout_s = ANSWER_TIMEOUT_S if actor in self._up else CALL_TIMEOUT_S
+        try:
+            ray.get(actor.ready.remote(), timeout=timeout_s)
+        except RayActorError as error:
+            logger.info("a load driver is gone: %s", error)
+        except TimeoutError:
+            logger.warning("a load driver did not answer for %g s; it is replaced", timeout_s)
+            ray.kill(actor)
+        else:
+            return True
+        self._up.discard(actor)
+        return False
+
     def _offset_s(self, node: str, actor: Any) -> float:  # noqa: ANN401 - an actor's handle
         if node == self._here:
             return 0.0  # one node has one monotonic clock
         return clock_offset_s(
             lambda: ray.get(actor.clock.remote(), timeout=CALL_TIMEOUT_S), clock=time.monotonic
         )
-
-
-def _is_alive(actor: Any) -> bool:  # noqa: ANN401 - an actor's handle
-    try:
-        ray.get(actor.ready.remote(), timeout=CALL_TIMEOUT_S)
-    except RayActorError as error:
-        logger.info("a load driver is gone: %s", error)
-        return False
-    return True
 
 
 def _cpus_by_node() -> dict[str, float]:

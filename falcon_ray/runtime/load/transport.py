@@ -6,18 +6,22 @@ nor how many are in flight.
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import aiohttp
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from falcon_ray.errors import TrialFailedError
+from falcon_ray.runtime.load.inside import describe
 
 MAX_MESSAGE = 300
 """Characters of an error page that are kept."""
+ROUTE_TIMEOUT_S = 10.0
+ROUTE_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,36 @@ class HttpTransport:
             headers={"Content-Type": route.content_type},
         )
 
+    async def wait_for_route(self, *, timeout_s: float = ROUTE_TIMEOUT_S) -> str:
+        """Wait until the proxy is there and knows the application; it asks the proxy alone.
+
+        Returns:
+            Why it is of no use; empty once it is.
+        """
+        proxy, _, name = self._url.rpartition("/")
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            said = await self._ask_for_route(f"{proxy}/-/routes", f"/{name}")
+            if not said:
+                return ""
+            if time.monotonic() >= deadline_s:
+                return (
+                    f"the HTTP proxy at {proxy} did not serve the application within "
+                    f"{timeout_s:g} s: {said}"
+                )
+            await asyncio.sleep(ROUTE_POLL_S)
+
+    async def _ask_for_route(self, routes: str, route: str) -> str:
+        try:
+            limit = aiohttp.ClientTimeout(total=ROUTE_TIMEOUT_S)
+            async with self._session.get(routes, timeout=limit) as response:
+                answer = await response.read()
+                if not response.ok:
+                    return f"HTTP {response.status}: {_message(answer)}"
+                return "" if route in json.loads(answer) else f"it does not know {route}"
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            return describe(error)
+
     async def send(self) -> None:
         """See `Transport.send`."""
         async with self._session.post(self._url, data=self._body) as response:
@@ -173,7 +207,7 @@ def method_handle(app: str, method: str) -> Any:  # noqa: ANN401 - a DeploymentH
 
 def is_dead_replica(error: Exception) -> bool:
     """Whether a call by a handle failed because the replica's process died."""
-    return isinstance(error, RayActorError)
+    return isinstance(error, (RayActorError, OutOfMemoryError))
 
 
 def _message(body: bytes) -> str:

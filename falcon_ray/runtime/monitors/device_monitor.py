@@ -1,7 +1,8 @@
 """What the replicas of a deployment take, seen from outside their processes, on every node.
 
-This process watches those of its own node; on each other node a small actor does. A node that
-cannot be asked is left out of the sum: it says nothing against the trial.
+This process watches those of its own node; on each other node a small actor does. Of a node that
+does not answer in time, what it said last counts; one that never did is left out of the sum: it
+says nothing against the trial.
 """
 
 import logging
@@ -10,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.runtime.cgroups import Cgroups
@@ -146,26 +147,30 @@ class RemoteWatch:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         self._node = node
         self._lost = False
+        self._known: NodeUsage | None = None
         # Its start should not fall into what is measured.
         self._actor: Any = make.options(scheduling_strategy=there).remote(list(pids))
         self._ask(START_TIMEOUT_S)
 
     def usage(self) -> NodeUsage | None:
         """See `NodeWatch.usage`."""
-        return None if self._lost else self._ask(ASK_TIMEOUT_S)
+        if not self._lost:
+            self._ask(ASK_TIMEOUT_S)
+        return self._known
 
     def stop(self) -> None:
         """See `NodeWatch.stop`."""
         with suppress(RayError):
             ray.kill(self._actor)
 
-    def _ask(self, timeout_s: float) -> NodeUsage | None:
+    def _ask(self, timeout_s: float) -> None:
         try:
-            return ray.get(self._actor.usage.remote(), timeout=timeout_s)
-        except (RayError, TimeoutError) as error:
+            self._known = ray.get(self._actor.usage.remote(), timeout=timeout_s)
+        except RayActorError as error:
             self._lost = True
-            logger.info("replicas on node %s are not watched: %s", self._node[:8], error)
-            return None
+            logger.info("replicas on node %s are watched no more: %s", self._node[:8], error)
+        except (RayError, TimeoutError) as error:
+            logger.info("the watch on node %s did not answer: %s", self._node[:8], error)
 
 
 class LocalWatchActor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from falcon_ray.runtime.cgroups import Cgroups, out_of_memory_kills
+from falcon_ray.runtime.cgroups import Cgroups, kills_since
 from falcon_ray.runtime.monitors.nvml_monitor import GpuUsage, GpuWatch, Nvml, open_gpus
 
 INTERVAL_S = 0.5
@@ -53,10 +53,9 @@ class LocalWatch:
         self._nvml = nvml
         self._gpus = None if nvml is None else GpuWatch(nvml, self._pids, open_gpus=open_gpus)
         # A process that was killed has no group any more, so they are looked up now.
-        groups = {cgroups.memory_group(pid) for pid in self._pids} - {None}
-        self._kills_before = {
-            group: out_of_memory_kills(group) for group in groups if group is not None
-        }
+        counters = {cgroups.kill_counter(pid) for pid in self._pids}
+        self._counters = [each for each in counters if each is not None]
+        self._kills_before = self._kills()
         self._interval_s = interval_s
         self._peak_bytes = 0
         self._lock = threading.Lock()
@@ -70,10 +69,7 @@ class LocalWatch:
             if not self._stopped.is_set():
                 self._look()
             gpu = None if self._gpus is None else self._gpus.usage()
-            kills = sum(
-                max(0, out_of_memory_kills(group) - before)
-                for group, before in self._kills_before.items()
-            )
+            kills = kills_since(self._kills_before, self._kills())
             return NodeUsage(self._peak_bytes, gpu, kills)
 
     def stop(self) -> None:
@@ -83,6 +79,10 @@ class LocalWatch:
         self._thread.join()
         if self._nvml is not None:
             self._nvml.close()
+
+    def _kills(self) -> dict[str, int]:
+        # By group, as one may be seen from above as well.
+        return {group: n for each in self._counters for group, n in each.read().items()}
 
     def _sample(self) -> None:
         while not self._stopped.wait(self._interval_s):

@@ -29,8 +29,9 @@ def figures(options: MeasurementOptions) -> list[Figure]:  # noqa: ARG001 - one 
             unit="/s",
             at_least=GOAL_RPS,
             note=(
-                f"closed loop through Serve's batching queue, batches of {NOTHING.batch_size} that "
-                f"do nothing; busiest process used {said.driver_cpu_share or 0.0:.0%} of a core"
+                f"closed loop through the replica's batching queue, batches of "
+                f"{NOTHING.batch_size} that do nothing; busiest process used "
+                f"{said.driver_cpu_share or 0.0:.0%} of a core"
             ),
         )
     ]

@@ -30,6 +30,13 @@ MAX_ATTEMPTS = 3
 REFUSED_WITHIN_S = 1.0
 MEASURING = "measuring"
 
+UNANSWERED = r"no request was answered (for|in) \d+ s|was not answered for \d+ s"
+CALL_FAILED = (
+    r"(collecting the load|asking the \w+( for its facts)?|(starting|stopping) the load)"
+    r"( failed: \w*(Died|Unavailable|Crashed)\w*| timed out)"
+)
+"""What a call to an actor says whose process is gone."""
+
 _THREE_ATTEMPTS = replace(PLAN, max_attempts=MAX_ATTEMPTS)
 _LONGER = replace(PLAN, precision=PrecisionRule(min_s=14.0, max_s=15.0))
 
@@ -191,18 +198,23 @@ CASES: tuple[FaultCase, ...] = (
     ),
     FaultCase(
         "a forward hangs from the first request on",
-        _infeasible("", TIMEOUT),
+        _infeasible(UNANSWERED, TIMEOUT),
         _target("hanging_at_once"),
     ),
     FaultCase(
-        "a forward hangs while it is measured", _infeasible("", TIMEOUT), _target("hanging_later")
+        "a forward hangs while it is measured",
+        _infeasible(UNANSWERED, TIMEOUT),
+        _target("hanging_later"),
     ),
     FaultCase(
         "every request fails", _infeasible("the model broke in service"), _target("breaking")
     ),
     FaultCase(
         "the model ends its process under traffic, every time",
-        replace(_infeasible("replica"), attempts=MAX_ATTEMPTS),
+        replace(
+            _infeasible(f"its process died in each of {MAX_ATTEMPTS} attempts; .*replica"),
+            attempts=MAX_ATTEMPTS,
+        ),
         _crashing,
     ),
     FaultCase(
@@ -223,7 +235,7 @@ CASES: tuple[FaultCase, ...] = (
     ),
     FaultCase(
         "a node is killed while measuring",
-        _failed(""),
+        _failed(f"a replica died|{CALL_FAILED}"),
         _node_killed_while_measuring,
         needs_second_node=True,
     ),
@@ -241,7 +253,7 @@ CASES: tuple[FaultCase, ...] = (
     FaultCase("a load driver gets no CPU", _failed("client-limited"), _driver_starved),
     FaultCase(
         "a load driver is killed",
-        _failed(""),
+        _failed(CALL_FAILED),
         lambda site: site.run("healthy", on_phase=_during(MEASURING, kill_driver)),
     ),
     FaultCase(

@@ -74,9 +74,9 @@ class FaultRow:
     Attributes:
         name: Of the fault.
         expected: Its class, in words.
-        outcomes: One of every time that it was made.
+        outcomes: One of every time that it could be made.
         next_trial: A healthy one after the last of them.
-        not_here: Why it could not be made; empty where it could.
+        not_here: Why it could not be made as often as it should have been; empty where it could.
     """
 
     name: str
@@ -102,11 +102,12 @@ class FaultRow:
 
     def figure(self) -> Figure:
         """The line as a figure with its goal."""
-        if self.not_here:
+        if not self.outcomes:
             return Figure(name=self.name, value=0, note=f"not made: {self.not_here}")
         n = len(self.outcomes)
         seconds = median(each.wall_s for each in self.outcomes)
         told = [f"{self.expected}; {self.n_leaks} leaks; median {seconds:.1f} s"]
+        told += [f"then not made: {self.not_here}"] * bool(self.not_here)
         told += [each.wrong for each in self.trials if each.wrong]
         told += [leak for each in self.trials for leak in each.leaks]
         return Figure(

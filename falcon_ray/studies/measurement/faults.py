@@ -5,7 +5,7 @@ and whatever happens, nothing of a trial is left and the next one is served.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,9 +22,19 @@ def figures(options: MeasurementOptions) -> list[Figure]:
     """Make every fault `options.repeat` times; right classes by fault, wrong ones and leaks."""
     with fault_site() as site:
         rows = list(table(site, repeat=options.repeat))
+    return [*(row.figure() for row in rows), *totals(rows)]
+
+
+def totals(rows: Sequence[FaultRow]) -> list[Figure]:
+    """What the whole table comes to."""
     n_trials = sum(len(row.trials) for row in rows)
+    missing = [row.name for row in rows if row.not_here]
     return [
-        *(row.figure() for row in rows),
+        Figure(
+            name="faults that could not be made here",
+            value=len(missing),
+            note=f"of {len(rows)}" + (f": {'; '.join(missing)}" if missing else ""),
+        ),
         Figure(
             name="trials with the wrong class",
             value=sum(row.n_wrong for row in rows),
@@ -43,22 +53,32 @@ def figures(options: MeasurementOptions) -> list[Figure]:
 def table(site: FaultSite, *, repeat: int) -> Iterator[FaultRow]:
     """Make every fault `repeat` times, one after the other."""
     for case in CASES:
-        try:
-            outcomes = tuple(make(site, case) for _ in range(repeat))
-        except NotHereError as error:
-            yield FaultRow(name=case.name, expected=str(case.expected), not_here=str(error))
-            continue
+        outcomes, not_here = made(lambda: make(site, case), repeat=repeat)  # noqa: B023
         yield FaultRow(
             name=case.name,
             expected=str(case.expected),
             outcomes=outcomes,
-            next_trial=_healthy(site),
+            next_trial=_healthy(site) if outcomes else None,
+            not_here=not_here,
         )
     yield FaultRow(
         name="the search's own process is killed",
         expected="resumed, nothing lost",
         outcomes=tuple(_observed(site, lambda: _killed_search(site)) for _ in range(repeat)),
     )
+
+
+def made(
+    make_once: Callable[[], FaultOutcome], *, repeat: int
+) -> tuple[tuple[FaultOutcome, ...], str]:
+    """The outcomes of a fault, up to the first time that it cannot be made, and why it cannot."""
+    outcomes: list[FaultOutcome] = []
+    for _ in range(repeat):
+        try:
+            outcomes.append(make_once())
+        except NotHereError as error:
+            return tuple(outcomes), str(error)
+    return tuple(outcomes), ""
 
 
 def make(site: FaultSite, case: FaultCase) -> FaultOutcome:

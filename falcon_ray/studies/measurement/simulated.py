@@ -62,21 +62,24 @@ class SimulatedEndpoint:
         return EndpointFacts()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SimulatedBackend:
     """Deploys one known service, whatever the configuration; each deployment begins cold.
 
     Attributes:
         service: What is deployed.
         rng: Of the noise of its batches.
+        n_deployments: So far.
     """
 
     service: KnownService
     rng: np.random.Generator
+    n_deployments: int = 0
 
     @contextmanager
     def deploy(self, configuration: Configuration) -> Iterator[SimulatedEndpoint]:  # noqa: ARG002
         """See `ServingBackend.deploy`."""
+        self.n_deployments += 1
         yield SimulatedEndpoint(self.service, BatchTimes(self.service, self.rng))
 
 

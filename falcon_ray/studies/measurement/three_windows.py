@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from falcon_ray.space.configuration import FloatArray
-from falcon_ray.studies.measurement.truth import percentile_ms
 from falcon_ray.trial.requests import RequestLog
+from falcon_ray.trial.statistics import percentiles_ms
 
 WINDOW_S = 5.0
 STABILITY = 0.10
@@ -73,7 +73,7 @@ def three_windows(
             inside = slice(edges[last - N_AGREEING], edges[last])
             return ThreeWindows(
                 throughput_rps=float(counts[recent].sum()) / (N_AGREEING * window_s),
-                latency_p99_ms=percentile_ms(latency_s[inside], 99.0),
+                latency_p99_ms=percentiles_ms(1000 * latency_s[inside], (99.0,))[0],
                 stable=stable,
                 ended_s=last * window_s,
             )

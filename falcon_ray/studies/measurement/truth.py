@@ -3,16 +3,15 @@
 It knows the law of the service. It does not know measurements of it.
 """
 
-import math
 from functools import lru_cache
 
 import numpy as np
 
-from falcon_ray.space.configuration import FloatArray
 from falcon_ray.space.objective import Slo
 from falcon_ray.studies.measurement.queueing import closed_loop, serve_arrivals
 from falcon_ray.trial.arrivals import Poisson
 from falcon_ray.trial.known_service import BatchTimes, KnownService
+from falcon_ray.trial.statistics import percentiles_ms
 
 N_REQUESTS = 1_000_000
 BATCHES_IN_FLIGHT = 3
@@ -29,12 +28,6 @@ def warm(service: KnownService) -> KnownService:
     )
 
 
-def percentile_ms(latency_s: FloatArray, percentile: float) -> float:
-    """Nearest-rank percentile of latencies, in milliseconds."""
-    rank = max(0, math.ceil(percentile / 100 * latency_s.size) - 1)
-    return 1000 * float(np.partition(latency_s, rank)[rank])
-
-
 @lru_cache(maxsize=64)
 def saturated_percentile_ms(
     service: KnownService, percentile: float = 99.0, *, n: int = N_REQUESTS, seed: int = 0
@@ -46,7 +39,7 @@ def saturated_percentile_ms(
         concurrency=BATCHES_IN_FLIGHT * service.batch_size,
         batch_size=service.batch_size,
     )
-    return percentile_ms(rounds.done_s - rounds.sent_s, percentile)
+    return percentiles_ms(1000 * (rounds.done_s - rounds.sent_s), (percentile,))[0]
 
 
 def offered_percentile_ms(
@@ -62,7 +55,7 @@ def offered_percentile_ms(
     arrivals_s = Poisson().draw(rate_rps, n / rate_rps, rng)
     times = BatchTimes(warm(service), rng).take(arrivals_s.size)
     served = serve_arrivals(arrivals_s, times.tolist(), batch_size=service.batch_size)
-    return percentile_ms(served.done_s - arrivals_s, percentile)
+    return percentiles_ms(1000 * (served.done_s - arrivals_s), (percentile,))[0]
 
 
 @lru_cache(maxsize=64)

@@ -25,6 +25,8 @@ from falcon_ray.trial.requests import RequestLog
 CONFIGURATION = Configuration({"variant": "known"})
 SATURATED = ("warm_up", "saturation")
 """Phases of a trial in which every queue is full."""
+OFFERED = "offered"
+"""The phase of one load point."""
 
 
 @dataclass(slots=True)
@@ -32,9 +34,11 @@ class Heard:
     """Collects the requests that a recipe tells of."""
 
     _logs: list[RequestLog] = field(default_factory=list[RequestLog])
+    n_offered: int = 0
 
     def __call__(self, phase: str, offered_rps: float | None, log: RequestLog) -> None:  # noqa: ARG002
         """Take the requests of one phase."""
+        self.n_offered += phase == OFFERED
         if phase in SATURATED:
             self._logs.append(log)
 
@@ -45,10 +49,19 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """A trial that was measured, and the requests that it was measured by."""
+    """A trial that was measured, and the requests that it was measured by.
+
+    Attributes:
+        measurement: What it said.
+        saturated: Its requests with full queues, warm-up included.
+        n_offered: Loads at a rate, repeated ones included.
+        n_deployments: That it took.
+    """
 
     measurement: Measurement
     saturated: RequestLog
+    n_offered: int
+    n_deployments: int
 
 
 def virtual_trial(service: KnownService, plan: MeasurementPlan, *, seed: int) -> TrialOutcome:
@@ -60,8 +73,9 @@ def virtual_trial(service: KnownService, plan: MeasurementPlan, *, seed: int) ->
     rng = np.random.default_rng(seed)
     clock, heard = VirtualClock(), Heard()
     load = SimulatedLoad(clock)
+    backend = SimulatedBackend(service, rng)
     recipe = TrialRecipe(
-        backend=SimulatedBackend(service, rng),
+        backend=backend,
         load=load,
         model_load=None,
         monitor=BlindMonitor(),
@@ -70,15 +84,28 @@ def virtual_trial(service: KnownService, plan: MeasurementPlan, *, seed: int) ->
         on_phase=lambda _: None,
         on_requests=heard,
     )
-    return outcome(recipe.run(CONFIGURATION), heard)
+    observation = recipe.run(CONFIGURATION)
+    return outcome(observation, heard, n_deployments=backend.n_deployments)
 
 
-def outcome(observation: Observation, heard: Heard) -> TrialOutcome:
+def outcome(
+    observation: Observation, heard: Heard, *, n_deployments: int | None = None
+) -> TrialOutcome:
     """The measurement of a trial with its requests.
+
+    Args:
+        observation: How it ended.
+        heard: What it sent.
+        n_deployments: That were counted; None takes one for each of its attempts.
 
     Raises:
         InputError: There is none.
     """
     if observation.measurement is None:
         raise InputError(f"a trial of the known service ended without: {observation.reason}")
-    return TrialOutcome(observation.measurement, heard.saturated())
+    return TrialOutcome(
+        measurement=observation.measurement,
+        saturated=heard.saturated(),
+        n_offered=heard.n_offered,
+        n_deployments=observation.attempts if n_deployments is None else n_deployments,
+    )

@@ -42,7 +42,20 @@ def test_the_verdict_on_every_trial_is_told() -> None:
     text = told(search(trials, header=SLO_HEADER))
     assert "SLO by trial: met in 1, 3; violated in 2." in text
     assert "Trial 2, violated: p99 20 ms at the lightest load" in text
-    assert "the next rate that was tried, at most 5 % higher, was not certified." in text
+    told_of_rates = (
+        "the next rate that was tried, at most 5 % higher, was not certified (trials 1, 3)."
+    )
+    assert told_of_rates in text
+
+
+def test_a_certified_rate_of_a_trial_that_was_cut_short_is_a_lower_bound() -> None:
+    cut = measured(
+        batch(8),
+        replace(measurement(300.0, capacity_rps=60.0), slo_verdict="met", cut_short="late"),
+    )
+    text = told(search([under_slo(1, "met", 90.0), cut], header=SLO_HEADER))
+    assert "at most 5 % higher, was not certified (trial 1)." in text
+    assert "Certified rates of trial 2: lower bounds" in text
 
 
 def test_without_an_slo_there_is_no_verdict() -> None:

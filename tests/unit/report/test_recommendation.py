@@ -18,6 +18,7 @@ from falcon_ray.report.valuation import Verdict, value
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.objective import Objective
 from falcon_ray.space.observation import Observation
+from falcon_ray.space.workload import Scenario
 from tests.unit.report.searches import (
     HEADER,
     PRICING,
@@ -166,9 +167,29 @@ def test_a_best_that_is_not_reproduced_leaves_the_runner_up() -> None:
 
 def test_one_deployment_that_could_not_be_served_is_one_too_many() -> None:
     broken = (Role.BEST, infeasible(batch(16), "out of memory"))
-    best = found(search([B1, B16], [*fresh(16, 140), broken, *fresh(1, 100, 101)]))
+    best = found(search([B1, B16], [*fresh(16, 140), broken]))
     assert best.standing is Standing.NOT_REPRODUCED
     assert "when measured again (in 1 of 2 deployments: out of memory)" in best.sentence
+
+
+def test_a_best_that_is_not_reproduced_leaves_the_baseline_where_that_is_confirmed() -> None:
+    """100 requests/s * 3600 s/h / 0.05 USD/h = 7,200,000."""
+    broken = (Role.BEST, infeasible(batch(16), "out of memory"))
+    best = found(search([B1, B16], [broken, (Role.BASELINE, FRESH_B1)]))
+    assert (best.configuration, best.is_baseline) == (batch(1), True)
+    assert (best.standing, best.gain) == (Standing.CONFIRMED, None)
+    assert best.sentence == (
+        "Keep the baseline batch_size=1, which serves 7,200,000 requests per dollar: "
+        "batch_size=16 was not reproduced when measured again (out of memory)."
+    )
+
+
+@pytest.mark.parametrize("baseline", [infeasible(batch(1)), failed(batch(1))])
+def test_where_neither_can_be_served_again_nothing_is_relied_on(baseline: Observation) -> None:
+    confirmations = [(Role.BEST, infeasible(batch(16))), (Role.BASELINE, baseline)]
+    best = found(search([B1, B16], confirmations))
+    assert (best.configuration, best.standing) == (batch(16), Standing.NOT_REPRODUCED)
+    assert "do not rely on it: nothing is exported" in best.sentence
 
 
 def test_a_round_that_failed_leaves_a_wider_interval() -> None:
@@ -404,3 +425,43 @@ def test_a_configuration_that_no_priced_instance_holds_is_an_input_error() -> No
 def test_everything_is_told_where_the_space_left_no_choice() -> None:
     header = replace(HEADER, space=ConfigurationSpace.of({"batch_size": [1], "dtype": ["float32"]}))
     assert found(search([B1], header=header)).sentence.startswith("batch_size=1 dtype=float32")
+
+
+def with_verdict(verdict: str) -> Observation:
+    found = measurement(300.0, floor_latency_ms=45.0)
+    return measured(batch(1), replace(found, slo_verdict=verdict))
+
+
+def test_failed_requests_are_not_taken_for_too_few() -> None:
+    violated = with_verdict("violated")
+    told = nothing(search([violated], header=SLO_HEADER)).sentence
+    for text in (told, value(violated, SLO, PRICING).reason):
+        assert "too many requests failed or were late" in text
+        assert "too few" not in text
+
+
+def test_too_few_requests_to_certify_say_what_takes_fewer() -> None:
+    told = nothing(search([with_verdict("undecided")], header=SLO_HEADER)).sentence
+    assert "too few requests to certify it; give a lower --latency-percentile" in told
+
+
+def test_a_single_stream_without_a_rate_has_a_reason() -> None:
+    alone = Objective(scenario=Scenario.SINGLE_STREAM)
+    assert value(B1, alone, PRICING).reason == "single_stream_rps could not be measured"
+    assert "because: single_stream_rps could not" in (
+        nothing(search([B1], header=replace(HEADER, objective=alone))).sentence
+    )
+
+
+def test_a_single_stream_has_the_interval_of_its_own_rate() -> None:
+    """20 * 72,000 = 1,440,000; 19 * 72,000 = 1,368,000 and 21 * 72,000 = 1,512,000."""
+    lone = replace(
+        measurement(100.0),
+        single_stream_rps=20.0,
+        single_stream_rps_ci_low=19.0,
+        single_stream_rps_ci_high=21.0,
+    )
+    header = replace(HEADER, objective=Objective(scenario=Scenario.SINGLE_STREAM), baseline=None)
+    observation = measured(batch(16), lone)
+    best = found(search([observation], [(Role.BEST, observation)], header=header))
+    assert "(95 % interval 1,370,000 to 1,510,000 within one deployment)" in best.sentence

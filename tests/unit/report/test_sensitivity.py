@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from falcon_ray.report.record import TrialRecord
 from falcon_ray.report.sensitivity import price_sensitivity
 from falcon_ray.space.configuration import Configuration
@@ -80,3 +82,24 @@ def test_a_type_that_would_host_a_trial_if_it_were_cheaper_takes_part() -> None:
 
 def test_nothing_moves_without_a_winner() -> None:
     assert price_sensitivity(trials(infeasible(T4)), Objective(), TWO_TYPES).moves == ()
+
+
+def test_a_trial_that_was_cut_short_counts_only_where_it_wins() -> None:
+    """T4 100 / 0.5 = 200; L4 30 / 0.8 = 37.5 at least, and 30 / 0.56 = 54 at 70 %."""
+    cut = replace(measurement(30.0), cut_short="it cannot win")
+    found = price_sensitivity(
+        trials(measured(T4, measurement(100.0)), measured(L4, cut)), Objective(), TWO_TYPES
+    )
+    assert (found.moves, found.n_cut_short) == ((), 1)
+
+
+def test_a_trial_that_was_cut_short_and_wins_is_a_winner() -> None:
+    """L4 150 / 0.8 = 187.5 < T4 100 / 0.5 = 200, and 150 / 0.56 = 268 at 70 %."""
+    cut = replace(measurement(150.0), cut_short="it cannot win")
+    found = price_sensitivity(
+        trials(measured(T4, measurement(100.0)), measured(L4, cut)), Objective(), TWO_TYPES
+    )
+    assert (found.n_cut_short, [each.winner for each in found.changes if each.factor < 1]) == (
+        0,
+        [L4],
+    )

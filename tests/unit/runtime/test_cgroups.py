@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from falcon_ray.runtime.cgroups import Cgroups, out_of_memory_kills
+from falcon_ray.runtime.cgroups import Cgroups, kills_since, out_of_memory_kills
 
 PID = 42
 
@@ -78,3 +78,39 @@ def test_the_smallest_quota_on_the_way_up_holds(tmp_path: Path) -> None:
         "cgroup/cpu/job/replica/cpu.cfs_period_us": "100000\n",
     }
     assert _cgroups(tmp_path, "1:cpu:/job/replica\n", files).cpu_quota(PID) == 2.0
+
+
+def _counted(cgroups: Cgroups) -> int:
+    counter = cgroups.kill_counter(PID)
+    assert counter is not None
+    return sum(counter.read().values())
+
+
+def test_version_1_counts_below_the_group_too_and_not_beside_it(tmp_path: Path) -> None:
+    files = {
+        "cgroup/memory/workers/memory.oom_control": "oom_kill 1\n",
+        "cgroup/memory/workers/one/memory.oom_control": "oom_kill 2\n",
+        "cgroup/memory/neighbour/memory.oom_control": "oom_kill 40\n",
+    }
+    assert _counted(_cgroups(tmp_path, "4:memory:/workers\n", files)) == 3  # 1 + 2
+
+
+def test_version_2_has_counted_what_is_below_already(tmp_path: Path) -> None:
+    files = {
+        "cgroup/cgroup.controllers": "memory\n",
+        "cgroup/workers/memory.events": "oom_kill 3\n",
+        "cgroup/workers/one/memory.events": "oom_kill 2\n",
+    }
+    assert _counted(_cgroups(tmp_path, "0::/workers\n", files)) == 3
+
+
+def test_below_the_outermost_group_of_version_1_may_be_anybody(tmp_path: Path) -> None:
+    files = {
+        "cgroup/memory/memory.oom_control": "oom_kill 1\n",
+        "cgroup/memory/neighbour/memory.oom_control": "oom_kill 40\n",
+    }
+    assert _counted(_cgroups(tmp_path, "4:memory:/\n", files)) == 1
+
+
+def test_a_group_that_is_new_grew_from_zero_and_one_that_went_took_nothing_away() -> None:
+    assert kills_since({"a": 3, "gone": 5}, {"a": 4, "new": 2}) == 3  # (4 - 3) + 2

@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ray.exceptions import RayTaskError, WorkerCrashedError
+
 from falcon_ray.report.confirmation import FreshTrial
 from falcon_ray.report.journal import Journal
 from falcon_ray.report.record import Role, SearchRecord, read_search
-from falcon_ray.runtime.confirmation import confirm, is_confirmed
+from falcon_ray.runtime.confirmation import confirm, fresh_plan, is_confirmed, why_broken
 from falcon_ray.runtime.progress import SilentDisplay
 from falcon_ray.space.observation import Observation
+from falcon_ray.trial.plan import MeasurementPlan
 from tests.unit.report.searches import HEADER, batch, failed, infeasible, measured, measurement
 
 RATES = {1: 100.0, 8: 130.0, 16: 140.0}
@@ -117,3 +120,15 @@ def test_a_search_without_anything_feasible_has_nothing_to_confirm(tmp_path: Pat
         journal.trial_ended(1, infeasible(batch(1)), wall_s=1.0)
         journal.search_ended("all 1 trials are done")
     assert is_confirmed(read_search(tmp_path), n_rounds=2)
+
+
+def test_each_round_has_arrivals_of_its_own() -> None:
+    plans = [fresh_plan(MeasurementPlan(seed=7), round_number=each) for each in (1, 2)]
+    assert [(each.seed, each.model_s) for each in plans] == [(8, 0.0), (9, 0.0)]
+
+
+def test_what_broke_a_trial_is_said_with_its_cause() -> None:
+    broken = RayTaskError("_confirmation", "a long traceback", ValueError("no such\n dtype"))
+    for error in (broken, broken.as_instanceof_cause()):
+        assert why_broken(error) == "the trial's process broke: ValueError: no such dtype"
+    assert why_broken(WorkerCrashedError()) == "the trial's process died: WorkerCrashedError"

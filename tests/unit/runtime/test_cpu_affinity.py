@@ -15,6 +15,7 @@ from falcon_ray.runtime.limits.cpu_affinity import (
     CpuLimit,
     LinuxAffinity,
     by_topology,
+    default_directory,
     limit_cores,
 )
 
@@ -190,6 +191,21 @@ def test_a_planted_symlink_is_not_followed(tmp_path: Path, planted: str) -> None
     (tmp_path / planted).symlink_to(elsewhere)
     assert _limit(tmp_path / "locks", 1, FakeAffinity(0)).reserved is None
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_locks_are_where_the_user_alone_can_write_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    run, tmp, user = tmp_path / "run", tmp_path / "tmp", os.getuid()
+    name = f"falcon-ray-cores-{user}"
+    assert default_directory(run=run, tmp=tmp) == tmp / name
+    run.mkdir()
+    (run / str(user)).symlink_to(tmp_path)
+    assert default_directory(run=run, tmp=tmp) == tmp / name
+    (run / str(user)).unlink()
+    (run / str(user)).mkdir()
+    assert default_directory(run=run, tmp=tmp) == run / str(user) / name
 
 
 def test_hardware_threads_of_a_core_are_neighbours(tmp_path: Path) -> None:

@@ -65,3 +65,15 @@ def test_a_single_stream_is_beaten_by_its_own_rate() -> None:
 def test_at_a_given_rate_no_rate_is_to_be_beaten() -> None:
     best = tried(1, Measurement(saturation_rps=100.0, capacity_rps=40.0))
     assert to_beat(2, best, objective=Objective(SLO, offered_rps=40.0)) is None
+
+
+def test_a_single_stream_counts_at_the_lower_end_of_its_own_interval() -> None:
+    alone = Measurement(
+        saturation_rps=100.0,
+        saturation_rps_ci_low=90.0,
+        single_stream_rps=20.0,
+        single_stream_rps_ci_low=19.0,
+        single_stream_rps_ci_high=21.0,
+    )
+    objective = Objective(scenario=Scenario.SINGLE_STREAM)
+    assert to_beat(1, tried(1, alone), objective=objective) == pytest.approx(19.0)

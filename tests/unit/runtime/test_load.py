@@ -1,5 +1,6 @@
 from falcon_ray.runtime.load.core import Effort
-from falcon_ray.runtime.load.generators import even_shares, health_of
+from falcon_ray.runtime.load.driver import Failures
+from falcon_ray.runtime.load.generators import even_shares, health_of, words_of
 from falcon_ray.trial.protocols import LoadHealth
 
 
@@ -23,3 +24,13 @@ def test_the_worst_driver_speaks_for_all_and_what_is_in_flight_adds_up() -> None
 def test_nothing_due_is_no_lag() -> None:
     health = health_of([Effort(), Effort()])
     assert (health.n_drivers, health.lag_ms, health.cpu_share) == (2, 0.0, 0.0)
+
+
+def test_a_loss_tells_more_than_the_failures_that_came_after_it() -> None:
+    failures = [
+        Failures(last_error="TimeoutError: no answer"),
+        Failures(last_error="RefusedError: overloaded", loss="OutOfMemoryError: a replica"),
+    ]
+    assert words_of(failures) == "OutOfMemoryError: a replica"
+    assert words_of(failures[:1]) == "TimeoutError: no answer"
+    assert words_of([Failures()]) == ""

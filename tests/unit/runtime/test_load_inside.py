@@ -12,12 +12,15 @@ from falcon_ray.runtime.load.inside import (
     Collector,
     Order,
     Share,
+    describe_loss,
     load_from_inside,
+    telling,
 )
 from tests.unit.runtime.virtual_time import VirtualTimeLoop, run
 
 ANSWER_S = 0.1
 TRIP_S = 0.001
+DEATH = "a replica died under load (ConnectionError: the process is gone)"
 
 
 @dataclass
@@ -193,7 +196,7 @@ def test_a_replica_that_dies_is_a_loss() -> None:
         assert await collector.start() == ""
         await collector.wait(60.0)
         assert loop.time() == pytest.approx(1.0)
-        assert collector.loss == collector.trouble == "a replica died under load (ConnectionError)"
+        assert collector.loss == collector.trouble == DEATH
         await collector.stop()
 
     run(work)
@@ -223,3 +226,15 @@ def test_an_application_that_cannot_be_loaded_from_inside_says_why() -> None:
         await collector.stop()
 
     run(work)
+
+
+def test_of_a_loss_the_line_that_blames_memory_is_kept() -> None:
+    low = RuntimeError("The actor died.\nIts node was running low on memory.\nSee the logs.")
+    assert describe_loss(low) == "RuntimeError: Its node was running low on memory."
+    assert describe_loss(RuntimeError("It died.\nNobody knows.")) == "RuntimeError: Nobody knows."
+
+
+def test_of_several_losses_the_one_that_blames_memory_tells() -> None:
+    assert telling(["", "it died", "OutOfMemoryError: "]) == "OutOfMemoryError: "
+    assert telling(["", "it died", "it died too"]) == "it died"
+    assert telling([]) == ""

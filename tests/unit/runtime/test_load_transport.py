@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientConnectionError, web
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 
-from falcon_ray.runtime.load.transport import HttpRoute, HttpTransport, RefusedError
+from falcon_ray.runtime.load.transport import (
+    HttpRoute,
+    HttpTransport,
+    RefusedError,
+    is_dead_replica,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -16,6 +22,7 @@ def served(handler: Handler, use: Callable[[str], Awaitable[None]]) -> None:
     async def main() -> None:
         app = web.Application()
         app.router.add_post("/model", handler)
+        app.router.add_get("/-/routes", handler)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -100,3 +107,41 @@ def test_nobody_who_listens_is_a_failure() -> None:
         await transport.close()
 
     asyncio.run(refuse())
+
+
+def test_a_route_that_the_proxy_learns_later_is_waited_for() -> None:
+    answers = [
+        web.Response(status=503, text="not ready"),
+        web.json_response({"/another": "app"}),
+        web.json_response({"/another": "app", "/model": "app"}),
+    ]
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(f"{request.method} {request.path}")
+        return answers[len(asked) - 1]
+
+    async def use(url: str) -> None:
+        transport = HttpTransport(HttpRoute(url, b"", "text/plain"), None)
+        assert await transport.wait_for_route() == ""
+        await transport.close()
+
+    served(handler, use)
+    assert asked == ["GET /-/routes"] * 3  # and the application never
+
+
+def test_a_proxy_that_is_not_there_is_trouble() -> None:
+    async def refuse() -> str:
+        transport = HttpTransport(HttpRoute("http://127.0.0.1:1/model", b"", "text/plain"), None)
+        said = await transport.wait_for_route(timeout_s=0.0)
+        await transport.close()
+        return said
+
+    said = asyncio.run(refuse())
+    assert said.startswith("the HTTP proxy at http://127.0.0.1:1 did not serve the application")
+
+
+def test_a_process_that_ray_killed_for_memory_is_a_dead_replica() -> None:
+    assert is_dead_replica(OutOfMemoryError("the node was running low on memory"))
+    assert is_dead_replica(RayActorError(error_msg="it died"))
+    assert not is_dead_replica(GetTimeoutError("late"))

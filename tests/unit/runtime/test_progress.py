@@ -55,6 +55,18 @@ def test_a_trial_ends_with_its_rate_and_what_a_dollar_buys() -> None:
     ]
 
 
+def test_what_is_best_so_far_counts_from_before_and_not_from_measuring_again() -> None:
+    text = io.StringIO()
+    display = RichDisplay(Console(file=text, width=200))
+    # 100 requests/s * 3600 s/h / 0.05 USD/h = 7,200,000; 120 requests/s are 8,640,000.
+    display.search_started(HEADER, n_done=1, max_trials=3, best=7_500_000.0)
+    for rate_rps, is_fresh in ((100.0, False), (130.0, True), (120.0, False)):
+        trial = measured(batch(1), Measurement(saturation_rps=rate_rps))
+        display.trial_ended(trial, wall_s=1.0, is_fresh=is_fresh)
+    said = ["best so far" in line for line in text.getvalue().splitlines()[1:]]
+    assert said == [False, False, True]
+
+
 def test_a_trial_under_an_slo_ends_with_the_verdict() -> None:
     met = Measurement(saturation_rps=100.0, capacity_rps=60.0, slo_verdict="met")
     violated = Measurement(saturation_rps=100.0, floor_latency_ms=80.0, slo_verdict="violated")

@@ -106,18 +106,21 @@ def test_a_dry_run_says_what_is_in_a_trace(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_certifying_an_slo_costs() -> None:
     lines = plan_lines(latency_budget_ms=50.0)
     (line,) = [each for each in lines if each.startswith("certifying")]
-    # 0.99 ** 299 < 0.05 < 0.99 ** 298; 299 requests in at most 30 s are 9.97 a second.
+    # Five looks, each wrong in 1 % of all cases: 0.99 ** 459 < 0.01 < 0.99 ** 458, and the first
+    # fifth does not count: 459 / 0.8 = 573.75. (574 + 3 * sqrt(574)) / 120 s = 5.38 a second.
     assert line == (
-        "certifying p99 takes 299 requests per load point, none of them over the limit: "
-        "29.9 s at 10/s, 2.99 s at 100/s, 0.299 s at 1000/s; up to 8 load points a trial, each "
-        "of at most 30 s, which allows no rate below 9.97/s to be certified"
+        "certifying p99 takes 574 requests per load point, none of them over the limit: "
+        "57.4 s at 10/s, 5.74 s at 100/s, 0.574 s at 1000/s; up to 8 load points a trial, each "
+        "of at most 30 s, or at low rates 120 s; the lowest rate that can be certified is 5.38/s"
     )
 
 
 def test_a_dry_run_says_what_certifying_one_rate_costs() -> None:
-    # 299 requests / 40 requests/s = 7.475 s
-    said = "certifying p99 takes 299 requests, none of them over the limit: 7.47 s at 40/s"
-    assert said in plan_lines(latency_budget_ms=50.0, offered_rps=40)
+    # 574 requests / 40 requests/s = 14.35 s
+    said = "certifying p99 takes 574 requests, none of them over the limit: 14.3 s at 40/s"
+    assert f"{said}; the load lasts at most 30 s" in (
+        plan_lines(latency_budget_ms=50.0, offered_rps=40)
+    )
 
 
 @pytest.mark.parametrize("values", [{}, {"scenario": "single_stream", "latency_budget_ms": 50.0}])

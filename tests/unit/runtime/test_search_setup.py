@@ -14,6 +14,7 @@ from falcon_ray.runtime.search_request import SearchRequest, request_of
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
     check_latency_budget,
+    check_same_trace,
     check_target,
     measurement_plan,
     node_prices,
@@ -318,8 +319,8 @@ def test_the_measurement_is_under_the_load_that_is_asked_for(tmp_path: Path) -> 
     [
         ({"scenario": "single_stream"}, Objective(scenario=Scenario.SINGLE_STREAM), None),
         (
-            {"latency_budget_ms": 9.0, "offered_rps": 5},
-            Objective(Slo(latency_budget_ms=9.0), offered_rps=5),
+            {"latency_budget_ms": 9.0, "offered_rps": 50},
+            Objective(Slo(latency_budget_ms=9.0), offered_rps=50),
             None,  # nothing is searched for
         ),
     ],
@@ -408,3 +409,31 @@ def test_a_budget_below_the_models_own_latency_is_refused_before_anything_is_dep
 def test_nothing_is_said_of_machines_that_this_one_is_not(tmp_path: Path) -> None:
     budget_checked(tmp_path, is_local=False)
     budget_checked(tmp_path, search_space={"gpu_type": ["T4"], "gpu_share": [1.0]})
+
+
+def test_a_given_rate_that_cannot_be_certified_is_refused() -> None:
+    # (574 + 3 * sqrt(574)) / 120 = 5.38; p90: 44 / 0.8 = 55 requests are soon there.
+    assert complaint(latency_budget_ms=50, offered_rps=5) == (
+        "offered_rps 5 is too low to certify p99 within 120 s: that takes 574 requests; give at "
+        "least 5.38, or a lower latency_percentile"
+    )
+    header(latency_budget_ms=50, offered_rps=5.5)
+    header(latency_budget_ms=50, offered_rps=5, latency_percentile=90)
+
+
+def test_a_trace_that_changed_is_no_trace_to_go_on_with(tmp_path: Path) -> None:
+    trace = tmp_path / "arrivals.txt"
+    trace.write_text("0\n0.5\n2\n", encoding="utf-8")
+    values: dict[str, Any] = {"latency_budget_ms": 50, "arrival_trace": trace}
+    begun = header(**values)
+    check_same_trace(begun, asked(**values))
+    trace.write_text("0\n0.5\n3\n", encoding="utf-8")
+    with pytest.raises(InputError, match="has changed since the search began; restore the file"):
+        check_same_trace(begun, asked(**values))
+    trace.unlink()
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        check_same_trace(begun, asked(**values))
+
+
+def test_a_search_from_before_traces_were_compared_goes_on() -> None:
+    check_same_trace(replace(header(), settings={}), asked())

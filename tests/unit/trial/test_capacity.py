@@ -10,6 +10,7 @@ from falcon_ray.errors import InputError
 from falcon_ray.space.objective import Slo
 from falcon_ray.trial.arrivals import Poisson
 from falcon_ray.trial.capacity import CapacitySearch, seconds_to_certify
+from falcon_ray.trial.load_points import CAPACITY_STEP
 from falcon_ray.trial.statistics import SloVerdict, percentiles_ms, slo_verdict
 
 SATURATION_RPS = 100.0
@@ -30,11 +31,26 @@ def md1_capacity_rps(budget_ms: float) -> float:
     return SATURATION_RPS * odds / (1 + odds)
 
 
+def searching(
+    saturation_rps: float = SATURATION_RPS,
+    *,
+    max_points: int = 8,
+    rate_to_beat_rps: float | None = None,
+) -> CapacitySearch:
+    """A search as fine as those of trials."""
+    return CapacitySearch(
+        saturation_rps,
+        max_points=max_points,
+        resolution=CAPACITY_STEP,
+        rate_to_beat_rps=rate_to_beat_rps,
+    )
+
+
 def run(search: CapacitySearch, verdict_at: Callable[[float], SloVerdict]) -> list[float]:
     offered = list[float]()
     while (rate_rps := search.next_rate()) is not None:
         offered.append(rate_rps)
-        search.record(rate_rps, verdict_at(rate_rps), md1_latency_p99_ms(rate_rps))
+        search.record(rate_rps, verdict_at(rate_rps))
     return offered
 
 
@@ -44,7 +60,7 @@ def threshold(capacity_rps: float) -> Callable[[float], SloVerdict]:
 
 @pytest.mark.parametrize("budget_ms", [12.0, 15.0, 20.0, 40.0, 100.0, 500.0])
 def test_capacity_under_a_queue_is_found_to_5_percent_in_8_loads(budget_ms: float) -> None:
-    search = CapacitySearch(SATURATION_RPS)
+    search = searching()
     offered = run(
         search,
         lambda rate: (
@@ -62,11 +78,38 @@ def test_capacity_under_a_queue_is_found_to_5_percent_in_8_loads(budget_ms: floa
 def test_any_capacity_above_the_lightest_load_is_found_to_5_percent_in_8_loads(
     share: float, saturation_rps: float
 ) -> None:
-    search = CapacitySearch(saturation_rps)
+    search = searching(saturation_rps)
     offered = run(search, threshold(share * saturation_rps))
-    assert len(offered) <= (6 if share >= 0.35 else 8)
+    assert len(offered) <= (7 if share >= 0.35 else 8)
     assert search.capacity_rps is not None
     assert share * saturation_rps / 1.05001 <= search.capacity_rps <= share * saturation_rps
+    above = [rate for rate in offered if rate > search.capacity_rps]
+    assert search.capacity_step == pytest.approx(
+        min([saturation_rps, *above]) / search.capacity_rps - 1
+    )
+    assert search.capacity_step is not None
+    # Below 10.5 % of saturation, eight loads leave (10.5 / 5) ** (1 / 16) = 1.0475; below 35 %
+    # (35 / 10.5) ** (1 / 32) = 1.0384.
+    left = 0.0475 if share < 0.1051 else 0.0384 if share < 0.3501 else CAPACITY_STEP
+    assert search.capacity_step <= left
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(share=st.floats(0.05, 1.0))
+def test_nine_loads_reach_the_resolution_of_trials_wherever_the_capacity_is(share: float) -> None:
+    search = searching(max_points=9)
+    run(search, threshold(share * SATURATION_RPS))
+    assert search.capacity_step is not None
+    assert search.capacity_step <= CAPACITY_STEP
+
+
+def test_a_step_is_known_as_soon_as_a_rate_is_met() -> None:
+    search = searching()
+    assert search.capacity_step is None
+    search.record(70.0, SloVerdict.MET)
+    assert search.capacity_step == pytest.approx(100 / 70 - 1)
+    search.record(80.0, SloVerdict.VIOLATED)
+    assert search.capacity_step == pytest.approx(80 / 70 - 1)
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)
@@ -74,7 +117,7 @@ def test_any_capacity_above_the_lightest_load_is_found_to_5_percent_in_8_loads(
 def test_whatever_the_verdicts_the_search_ends_and_certifies_only_what_was_met(
     verdicts: list[SloVerdict],
 ) -> None:
-    search, left = CapacitySearch(SATURATION_RPS), iter(verdicts)
+    search, left = searching(), iter(verdicts)
     offered = run(search, lambda _: next(left))
     met = [rate for rate, said in zip(offered, verdicts, strict=False) if said is SloVerdict.MET]
     assert len(set(offered)) == len(offered)
@@ -83,59 +126,48 @@ def test_whatever_the_verdicts_the_search_ends_and_certifies_only_what_was_met(
 
 
 def test_first_load_is_70_percent_of_saturation() -> None:
-    assert CapacitySearch(200.0).next_rate() == pytest.approx(140.0)
+    assert searching(200.0).next_rate() == pytest.approx(140.0)
 
 
 def test_asking_twice_gives_the_same_rate() -> None:
-    search = CapacitySearch(SATURATION_RPS)
+    search = searching()
     assert search.next_rate() == search.next_rate()
 
 
 def test_a_met_rate_is_followed_by_the_geometric_mean_with_saturation() -> None:
-    search = CapacitySearch(SATURATION_RPS)
-    search.record(70.0, SloVerdict.MET, 20.0)
+    search = searching()
+    search.record(70.0, SloVerdict.MET)
     assert search.next_rate() == pytest.approx(math.sqrt(70.0 * 100.0))
 
 
 def test_nothing_is_feasible_only_after_a_very_light_load() -> None:
-    search = CapacitySearch(SATURATION_RPS)
+    search = searching()
     offered = run(search, lambda _: SloVerdict.VIOLATED)
     assert offered == pytest.approx([70.0, 35.0, 10.5, 5.0])
     assert search.capacity_rps is None
-    assert search.floor_latency_ms == md1_latency_p99_ms(offered[-1])
 
 
 def test_undecided_sends_the_search_down_and_proves_nothing() -> None:
-    search = CapacitySearch(SATURATION_RPS)
-    search.record(70.0, SloVerdict.UNDECIDED, 50.0)
+    search = searching()
+    search.record(70.0, SloVerdict.UNDECIDED)
     assert search.capacity_rps is None
     assert search.next_rate() == pytest.approx(35.0)
-    search.record(35.0, SloVerdict.MET, 20.0)
+    search.record(35.0, SloVerdict.MET)
     assert search.capacity_rps == 35.0
     assert search.next_rate() == pytest.approx(math.sqrt(35.0 * 70.0))
 
 
-def test_floor_latency_is_that_of_the_lightest_load_and_not_of_the_fastest_answer() -> None:
-    search = CapacitySearch(SATURATION_RPS)
-    assert search.floor_latency_ms is None
-    search.record(70.0, SloVerdict.VIOLATED, 50.0)
-    search.record(35.0, SloVerdict.MET, 21.0)
-    search.record(49.5, SloVerdict.MET, 20.5)
-    assert search.floor_latency_ms == 21.0
-    assert [point.rate_rps for point in search.points] == [70.0, 35.0, 49.5]
-
-
 def test_search_ends_at_its_points_and_keeps_what_it_certified() -> None:
-    search = CapacitySearch(SATURATION_RPS, max_points=2)
+    search = searching(max_points=2)
     assert run(search, threshold(40.0)) == pytest.approx([70.0, 35.0])
     assert search.capacity_rps == pytest.approx(35.0)
 
 
 def test_a_coarser_resolution_needs_fewer_loads() -> None:
-    coarse, fine = CapacitySearch(SATURATION_RPS, resolution=0.5), CapacitySearch(SATURATION_RPS)
+    coarse, fine = CapacitySearch(SATURATION_RPS, resolution=0.5), searching()
     # 70 met: saturation is within 100 / 70 - 1 = 43 %, near enough for the coarse one.
     assert len(run(coarse, threshold(80.0))) == 1
-    assert len(run(fine, threshold(80.0))) == 4
+    assert len(run(fine, threshold(80.0))) == 5
 
 
 def test_a_simulated_queue_is_certified_near_its_true_capacity() -> None:
@@ -153,11 +185,11 @@ def test_a_simulated_queue_is_certified_near_its_true_capacity() -> None:
     true_rps = rates_rps[np.array(true_p99_ms) <= slo.latency_budget_ms].max()
     found = list[float]()
     for _ in range(20):
-        search = CapacitySearch(SATURATION_RPS)
+        search = searching()
         while (rate_rps := search.next_rate()) is not None:
             latency_ms = latencies_ms(rate_rps, 3000, rng)
             verdict = slo_verdict(latency_ms, np.ones(latency_ms.size, np.bool_), slo)
-            search.record(rate_rps, verdict, percentiles_ms(latency_ms, (99,))[0])
+            search.record(rate_rps, verdict)
         assert search.capacity_rps is not None
         found.append(search.capacity_rps / true_rps)
     # Certifying needs a margin, so the mean lies below; correlated waits let a few lie above.
@@ -167,16 +199,14 @@ def test_a_simulated_queue_is_certified_near_its_true_capacity() -> None:
 
 def test_arguments_are_checked() -> None:
     with pytest.raises(InputError, match="saturation_rps must be positive"):
-        CapacitySearch(math.nan)
+        searching(math.nan)
     with pytest.raises(InputError, match="max_points must be at least 1"):
-        CapacitySearch(1.0, max_points=0)
+        searching(1.0, max_points=0)
     with pytest.raises(InputError, match="resolution must be positive"):
         CapacitySearch(1.0, resolution=0.0)
-    search = CapacitySearch(1.0)
+    search = searching(1.0)
     with pytest.raises(ValueError, match="rate_rps must be positive"):
-        search.record(0.0, SloVerdict.MET, 1.0)
-    with pytest.raises(ValueError, match="latency_percentile_ms must be positive"):
-        search.record(1.0, SloVerdict.MET, math.nan)
+        search.record(0.0, SloVerdict.MET)
     with pytest.raises(ValueError, match="rate_rps must be positive"):
         seconds_to_certify(0.0, Slo(latency_budget_ms=1.0))
 
@@ -188,20 +218,20 @@ def test_seconds_to_certify_is_the_requests_needed_over_the_rate() -> None:
 
 
 def test_a_capacity_that_cannot_beat_the_incumbent_is_not_refined() -> None:
-    search = CapacitySearch(SATURATION_RPS, rate_to_beat_rps=60.0)
+    search = searching(rate_to_beat_rps=60.0)
     assert run(search, threshold(40.0)) == pytest.approx([70.0, 35.0, math.sqrt(35.0 * 70.0)])
     assert search.cut_short  # 49.5/s is not met, and 60/s is to be beaten
     assert search.capacity_rps == pytest.approx(35.0)
 
 
 def test_a_rate_is_met_before_a_capacity_is_given_up() -> None:
-    search = CapacitySearch(SATURATION_RPS, rate_to_beat_rps=200.0)
+    search = searching(rate_to_beat_rps=200.0)
     assert run(search, threshold(20.0)) == pytest.approx([70.0, 35.0, 10.5])
     assert search.capacity_rps == pytest.approx(10.5)
 
 
 def test_a_capacity_that_may_beat_the_incumbent_is_refined() -> None:
-    search = CapacitySearch(SATURATION_RPS, rate_to_beat_rps=30.0)
+    search = searching(rate_to_beat_rps=30.0)
     run(search, threshold(40.0))
     assert not search.cut_short
     assert search.capacity_rps is not None

@@ -1,3 +1,4 @@
+import math
 import re
 from dataclasses import replace
 
@@ -186,6 +187,38 @@ def test_a_rate_that_is_met_in_spite_of_a_late_client_stands() -> None:
     trial.load.open_lags_ms = (120.0,)
     assert trial.measure().capacity_rps == 50.0
     assert trial.load.n_added == 0
+
+
+def slow_drivers(at_most_rps: tuple[float, ...], cpu_share: float) -> Trial:
+    """Drivers that send less than the 80/s that are due; 76/s are 0.8 s late on average in 30 s,
+    which is little of the limit of 10 s, and every latency keeps it."""
+    trial = Trial(plan=replace(at_rate(80.0, budget_ms=10_000.0), max_attempts=1))
+    trial.load.at_most_rps, trial.load.cpu_shares = at_most_rps, (cpu_share,)
+    return trial
+
+
+@pytest.mark.parametrize("cpu_share", [0.2, 0.8])
+def test_a_rate_that_the_drivers_do_not_send_is_not_met_but_client_limited(
+    cpu_share: float,
+) -> None:
+    observation = slow_drivers((76.0,), cpu_share).run()
+    assert observation.status is TrialStatus.FAILED
+    assert observation.reason.startswith("client-limited")
+
+
+def test_a_rate_that_more_drivers_send_is_met() -> None:
+    trial = slow_drivers((76.0, math.inf), 0.8)
+    trial.load.can_add = 1
+    assert trial.measure().capacity_rps == 80.0
+    assert trial.load.n_added == 1
+
+
+def test_where_the_percentile_falls_on_a_failed_request_it_is_far_over_the_limit() -> None:
+    # Every fortieth of the answers within 80 ms fails: 2.5 %, where 1 % may.
+    plan = replace(at_rate(50.0), max_error_rate=0.5)
+    measured = served_by(endpoint(fail_every=40), plan).measure()
+    assert measured.slo_verdict == "violated"
+    assert measured.floor_latency_ms == pytest.approx(1500.0)  # ten times 150 ms
 
 
 def test_under_the_rate_to_beat_one_met_rate_is_enough() -> None:

@@ -57,9 +57,11 @@ def test_capacity_is_found_to_5_percent_in_8_loads_of_a_known_service() -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
         search = CapacitySearch(BATCH / SERVICE_S, resolution=CAPACITY_STEP)
+        n_points = 0
         while (rate_rps := search.next_rate()) is not None:
-            search.record(rate_rps, offer(rate_rps, rng), 1.0)
-        assert len(search.points) <= 8
+            search.record(rate_rps, offer(rate_rps, rng))
+            n_points += 1
+        assert n_points <= 8
         assert search.capacity_rps is not None
         found.append(search.capacity_rps / true_rps)
     within = np.abs(np.array(found) - 1) <= 0.05

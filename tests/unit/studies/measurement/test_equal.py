@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from falcon_ray.studies.measurement.equal import simulated_search
+from falcon_ray.studies.measurement.equal import figures, simulated_search
+from falcon_ray.studies.measurement.options import MeasurementOptions
 
 
 def rng(seed: int) -> np.random.Generator:
@@ -26,3 +27,9 @@ def test_equal_configurations_are_mostly_told_to_be_equal() -> None:
 
 def test_the_same_seed_gives_the_same_search() -> None:
     assert simulated_search(rng(3), n_rounds=1) == simulated_search(rng(3), n_rounds=1)
+
+
+def test_as_many_searches_are_run_as_are_asked_for() -> None:
+    found = figures(MeasurementOptions(runs=1))
+    assert {each.unit for each in found} == {"of 1", "%"}
+    assert [each.at_least for each in found if each.at_least is not None] == [1, 1]

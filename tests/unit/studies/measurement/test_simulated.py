@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
+from falcon_ray.space.objective import Slo
+from falcon_ray.space.workload import Scenario, Workload
 from falcon_ray.studies.measurement.simulated import (
     SimulatedBackend,
     SimulatedEndpoint,
     SimulatedLoad,
     VirtualClock,
 )
-from falcon_ray.studies.measurement.virtual_trials import CONFIGURATION
+from falcon_ray.studies.measurement.virtual_trials import CONFIGURATION, virtual_trial
 from falcon_ray.trial.known_service import BatchTimes, KnownService
+from falcon_ray.trial.plan import MeasurementPlan
 
 SERVICE = KnownService(batch_size=2, service_s=0.5)
 
@@ -71,3 +74,12 @@ def test_a_deployment_begins_cold_and_warms_up_from_load_to_load() -> None:
             warmer = session.run_for(1.0)
     assert cold.latency_ms[0] == pytest.approx(200.0)  # 100 ms / (1 - 0.5)
     assert warmer.latency_ms[0] == pytest.approx(100 / (1 - 0.5 * np.exp(-0.5)))
+
+
+def test_a_trial_under_a_limit_counts_its_loads_and_its_deployments() -> None:
+    plan = MeasurementPlan(
+        workload=Workload(scenario=Scenario.SERVER), slo=Slo(latency_budget_ms=2000.0), seed=1
+    )
+    found = virtual_trial(KnownService(batch_size=8, service_s=0.1), plan, seed=1)
+    assert found.n_deployments == 1
+    assert found.n_offered == found.measurement.n_load_points > 0

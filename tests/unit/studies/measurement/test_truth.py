@@ -29,7 +29,7 @@ def test_hardly_any_load_waits_for_one_batch_at_most() -> None:
     assert found == pytest.approx(100.0)
 
 
-def test_the_mean_queue_of_one_server_follows_pollaczek_and_khinchin() -> None:
+def test_half_of_the_requests_find_a_server_idle_that_is_busy_half_of_the_time() -> None:
     # M/D/1 at load 0.5 with 0.1 s: P(no wait) = 0.5, so the 50th percentile is the service time.
     lone = KnownService(batch_size=1, service_s=0.1)
     assert offered_percentile_ms(lone, 5.0, 49.0, n=N) == pytest.approx(100.0)
