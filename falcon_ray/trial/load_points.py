@@ -34,9 +34,9 @@ FULLEST = 0.98
 MEMORIES = 4
 """How often a queue has to have forgotten its past before it can be believed early."""
 UNSENT_S = 0.1
-"""Requests due for longer than this have been sent, and none is later than the first were by more,
-unless the drivers do not keep the rate. Of
-others too little is known: answers and requests in flight are asked for one after the other."""
+"""Requests due for longer than this have been sent, and the last are not later than the first by
+more, unless the drivers do not keep the rate. Of shorter times too little is known: answers and
+requests in flight are asked for one after the other."""
 UNREPORTED_S = 0.3
 """Likewise where replicas report what they sent of themselves, and not when they are asked."""
 ENDS = 10

@@ -146,12 +146,12 @@ def test_a_driver_that_was_killed_fails_the_trial_and_is_replaced_in_the_next() 
     with _deployed() as endpoint, _drivers() as drivers:
         load = handle_load(drivers)
         with ExitStack() as stack:
+            # It cannot be stopped either, which says less.
+            stack.enter_context(pytest.raises(TrialFailedError, match="collecting the load failed"))
             session = stack.enter_context(load.closed_loop(endpoint, concurrency=2))
             _requests(session, at_least=1)
             (driver,) = drivers.place([])
             ray.kill(driver.actor)
-            # It cannot be stopped either, which says less.
-            stack.enter_context(pytest.raises(TrialFailedError, match="collecting the load failed"))
             session.run_for(0.1)
         assert not load.lost_replica()
         with load.closed_loop(endpoint, concurrency=2) as session:

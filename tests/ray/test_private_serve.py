@@ -80,6 +80,18 @@ def test_a_replica_that_was_killed_does_not_count_as_running(
     assert after != before.identity
 
 
+def test_a_replica_that_was_just_killed_is_dead_and_one_that_hangs_is_not(
+    running_app: serve_apps.AppState,
+) -> None:
+    (replica,) = running_app.replicas
+    assert replica.pid is not None
+    assert serve_apps.dead_replicas([replica]) == frozenset()
+    os.kill(replica.pid, signal.SIGSTOP)
+    assert serve_apps.dead_replicas([replica]) == frozenset()
+    os.kill(replica.pid, signal.SIGKILL)
+    assert serve_apps.dead_replicas([replica]) == {replica.identity}
+
+
 def _running() -> set[str]:
     state = serve_apps.app_state(APP)
     assert state is not None

@@ -32,7 +32,7 @@ MEASURING = "measuring"
 
 UNANSWERED = r"no request was answered (for|in) \d+ s|was not answered for \d+ s"
 CALL_FAILED = (
-    r"(collecting the load|asking the \w+( for its facts)?|(starting|stopping) the load)"
+    r"(collecting the load|asking [\w ]+|(starting|stopping) the load)"
     r"( failed: \w*(Died|Unavailable|Crashed)\w*| timed out)"
 )
 """What a call to an actor says whose process is gone."""
