@@ -30,7 +30,7 @@ MAX_ATTEMPTS = 3
 REFUSED_WITHIN_S = 1.0
 MEASURING = "measuring"
 
-UNANSWERED = r"no request was answered (for|in) \d+ s|was not answered for \d+ s"
+UNANSWERED = r"no request was answered (for|in) [\d.]+ s|was not answered for [\d.]+ s"
 CALL_FAILED = (
     r"(collecting the load|asking [\w ]+|(starting|stopping) the load)"
     r"( failed: \w*(Died|Unavailable|Crashed)\w*| timed out)"
