@@ -3,14 +3,17 @@
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from ray import serve
 
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.limits.cpu_affinity import LinuxAffinity
+from falcon_ray.runtime.limits import replica_limits
+from falcon_ray.runtime.limits.cpu_affinity import CorePool, LinuxAffinity
 from falcon_ray.runtime.monitors.device_monitor import RemoteWatch, device_monitor
 from falcon_ray.runtime.serve_backend import AppEndpoint
 from falcon_ray.runtime.target import ModelTarget
@@ -39,11 +42,17 @@ def two_replicas(tmp_path: Path) -> Iterator[AppEndpoint]:
     """An app with two replicas of a core each, and locks that no other test shares."""
     model = ModelReference(target_reference("tiny.py", "tiny"))
     values = {"cpu_cores": 1, "batch_size": 2, "replicas": 2}
-    own_locks = {"env_vars": {"TMPDIR": str(tmp_path)}}
+    locks = tmp_path / "locks"
+
+    class Replica(TorchReplica):
+        def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - as its base has them
+            replica_limits.CorePool = partial(CorePool, locks)
+            super().__init__(*arguments)
+
     deployment: serve.Deployment = serve.deployment(  # pyright: ignore[reportAssignmentType]
-        TorchReplica,
+        Replica,
         num_replicas=2,
-        ray_actor_options={"num_cpus": 1, "runtime_env": own_locks},
+        ray_actor_options={"num_cpus": 1},
         graceful_shutdown_timeout_s=0.5,
     )
     serve_apps.deploy(deployment.bind(model, values), APP)

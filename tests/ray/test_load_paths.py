@@ -97,7 +97,7 @@ def test_every_path_loads_the_same_model_and_leaves_nothing() -> None:
             assert log.ok.all(), load.last_error()
             assert (log.latency_ms > 0).all()
             assert health.n_drivers == 1
-            assert health.in_flight <= 2 * BATCH
+            assert health.in_flight <= endpoint.concurrency
             assert load.last_error() == ""
             assert not load.lost_replica()
             rates[path] = _rate(log)

@@ -63,7 +63,8 @@ def test_the_journal_tells_the_search_from_start_to_end(
         *["confirmation_ended"] * n_confirmations,
         "search_ended",
     ]
-    assert n_confirmations in {1, 2}
+    # Two rounds of the best, the runner-up and, where it is neither, the baseline.
+    assert n_confirmations in {4, 6}
     assert not tiny_search.record.interrupted
 
 

@@ -69,7 +69,8 @@ def test_a_healthy_model_is_measured_and_its_app_removed() -> None:
     assert 0.05 < measured.memory_gib < 4  # torch alone takes a few hundred MiB
     assert measured.error_rate == 0
     assert measured.output_error == 0
-    assert measured.enforcement["cpu"] == "threads"
+    # Which of them depends on who else reserves cores of this machine.
+    assert measured.enforcement["cpu"] in {"affinity", "threads"}
     assert measured.environment["threads"] == "1"
     assert measured.environment["ray"] == ray.__version__
     assert min(observation.times.deploy_s, observation.times.teardown_s) > 0
