@@ -17,6 +17,7 @@ from falcon_ray.runtime.limits.cpu_affinity import CorePool, LinuxAffinity
 from falcon_ray.runtime.monitors.device_monitor import RemoteWatch, device_monitor
 from falcon_ray.runtime.serve_backend import AppEndpoint
 from falcon_ray.runtime.target import ModelTarget
+from falcon_ray.runtime.testbed.leftovers import live_actors
 from falcon_ray.runtime.torch_app import TorchReplica
 from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.configuration import Configuration
@@ -114,7 +115,14 @@ def test_another_nodes_actor_watches_until_it_is_stopped() -> None:
     assert usage is not None
     assert usage.memory_bytes > 50 * 2**20  # a process with Ray and torch takes hundreds of MiB
     watch.stop()
-    assert watch.usage() is None
+    last = watch.usage()
+    assert last is not None, "what it saw is still known"
+    assert last.memory_bytes >= usage.memory_bytes
+    wait_until(
+        lambda: "LocalWatchActor" not in {each.class_name for each in live_actors()},
+        "the watch ends",
+        timeout_s=10,
+    )
 
 
 def test_a_node_that_is_gone_is_not_watched() -> None:
