@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from ray import serve
@@ -70,7 +71,8 @@ def _cores() -> Mapping[int, frozenset[int]]:
     if state is None:
         return {}
     pids = [each.pid for each in state.replicas if each.running and each.pid is not None]
-    return {pid: _cores_of(pid) for pid in pids}
+    # Serve's controller may not have noticed yet that one was killed.
+    return {pid: _cores_of(pid) for pid in pids if psutil.pid_exists(pid)}
 
 
 def _cores_of(pid: int) -> frozenset[int]:

@@ -235,7 +235,7 @@ CASES: tuple[FaultCase, ...] = (
     ),
     FaultCase(
         "a node is killed while measuring",
-        _failed(f"a replica died|{CALL_FAILED}"),
+        _failed(f"node .* was lost during the trial|a replica died|{CALL_FAILED}"),
         _node_killed_while_measuring,
         needs_second_node=True,
     ),
