@@ -13,8 +13,6 @@ from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Observation, TrialStatus
 
-DEFAULT_ROUNDS = 2
-"""With one there is nothing to see of how deployments of the same configuration differ."""
 MAX_FAILED = 3
 """Failures of the infrastructure under one measurement after which it is given up."""
 

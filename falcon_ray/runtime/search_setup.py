@@ -37,7 +37,7 @@ from falcon_ray.space.defaults import NodeShape, default_baseline, default_space
 from falcon_ray.space.dimension import Value, dimension
 from falcon_ray.space.workload import LoadPath, Scenario, Workload
 from falcon_ray.trial.arrivals import ArrivalProcess, Poisson, read_trace
-from falcon_ray.trial.load_points import CAPACITY_STEP
+from falcon_ray.trial.load_points import CERTIFIED_STEP
 from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
 
@@ -194,7 +194,7 @@ def search_header(
             "python": platform.python_version(),
             **{name: version(name) for name in ("falcon-ray", "ray", "torch", "numpy")},
         },
-        capacity_step=CAPACITY_STEP if _finds_a_rate(request.workload) else None,
+        capacity_step=CERTIFIED_STEP if _finds_a_rate(request.workload) else None,
     )
 
 

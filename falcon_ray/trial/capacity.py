@@ -9,8 +9,7 @@ import math
 from dataclasses import dataclass
 
 from falcon_ray.errors import InputError
-from falcon_ray.space.objective import Slo
-from falcon_ray.trial.statistics import SloVerdict, requests_to_certify
+from falcon_ray.trial.statistics import SloVerdict
 
 DESCENT = (0.7, 0.35, 0.105, 0.05)
 """Shares of saturation to offer until one is met. The steps are as long as eight points allow:
@@ -75,16 +74,6 @@ class CapacitySearch:
         """The highest rate that was certified, or None while none was."""
         return max((p.rate_rps for p in self._points if p.verdict is SloVerdict.MET), default=None)
 
-    @property
-    def capacity_step(self) -> float | None:
-        """By which share of it the lowest rate not met lies above the capacity.
-
-        Saturation counts as not met. None while nothing was certified. It stays larger than the
-        resolution where the points to offer were too few.
-        """
-        met_rps = self.capacity_rps
-        return None if met_rps is None else self._too_high_rps(met_rps) / met_rps - 1
-
     def next_rate(self) -> float | None:
         """The rate to offer next, in requests per second, or None when the search is over."""
         if len(self._points) >= self._max_points:
@@ -127,14 +116,3 @@ class CapacitySearch:
         if not (math.isfinite(rate_rps) and rate_rps > 0):
             raise ValueError(f"rate_rps must be positive and finite, got {rate_rps!r}")
         self._points.append(LoadPoint(rate_rps=rate_rps, verdict=verdict))
-
-
-def seconds_to_certify(rate_rps: float, slo: Slo, *, confidence: float = 0.95) -> float:
-    """Shortest load at a rate that can certify an SLO, no request over the limit.
-
-    Raises:
-        ValueError: The rate is not positive.
-    """
-    if not rate_rps > 0:
-        raise ValueError(f"rate_rps must be positive, got {rate_rps!r}")
-    return requests_to_certify(slo.latency_percentile, confidence) / rate_rps

@@ -24,8 +24,9 @@ from falcon_ray.trial.saturation import CANNOT_BEAT, client_limited
 from falcon_ray.trial.statistics import Estimate, SloVerdict, percentiles_ms
 
 CAPACITY_STEP = 0.03
-"""How near the lowest rate not certified is to come to the highest that was, as a share of it. How
-near it came, within the load points that there are, is `SloResult.capacity_step`."""
+"""How near the lowest rate not certified is to come to the highest that was, as a share of it."""
+CERTIFIED_STEP = 0.05
+"""How near it comes in eight load points, wherever the capacity is above 5 % of saturation."""
 
 BUSY_DRIVER = 0.9
 """Of one core: a driver that uses more may hold answers back, so their lateness proves nothing."""
@@ -68,8 +69,6 @@ class SloResult:
 
     Attributes:
         capacity_rps: Highest rate that was certified, or None.
-        capacity_step: By which share of it the lowest rate not certified lies above, or None
-            where only one rate was to be offered or none was certified.
         verdict: MET where a rate was, else what the lightest load showed.
         floor_latency_ms: The limit's percentile at the lightest load.
         log: The requests at the capacity, or at the lightest load.
@@ -78,7 +77,6 @@ class SloResult:
     """
 
     capacity_rps: float | None
-    capacity_step: float | None
     verdict: SloVerdict
     floor_latency_ms: float
     log: RequestLog
@@ -130,7 +128,6 @@ class LoadPoints(Generic[EndpointT]):
         self._guard.check_errors(point.log)
         return SloResult(
             capacity_rps=rate_rps if point.verdict is SloVerdict.MET else None,
-            capacity_step=None,
             verdict=point.verdict,
             floor_latency_ms=point.latency_ms,
             log=point.log,
@@ -163,7 +160,6 @@ class LoadPoints(Generic[EndpointT]):
         self._guard.check_errors(best.log)
         return SloResult(
             capacity_rps=search.capacity_rps,
-            capacity_step=search.capacity_step,
             verdict=best.verdict,
             floor_latency_ms=lightest.latency_ms,
             log=best.log,

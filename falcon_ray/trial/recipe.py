@@ -14,11 +14,12 @@ from typing import Generic
 from falcon_ray.errors import InfeasibleError, ReplicaLostError, TrialFailedError
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import Slo
-from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
+from falcon_ray.space.observation import Measurement, Observation, TrialStatus
 from falcon_ray.space.workload import LoadPath, Scenario
 from falcon_ray.trial.load_guard import LoadGuard, tell_nobody
-from falcon_ray.trial.load_points import CAPACITY_STEP, LoadPoints
+from falcon_ray.trial.load_points import LoadPoints
 from falcon_ray.trial.lone_requests import LoneRequests, fastest_is_over
+from falcon_ray.trial.phase_stopwatch import PhaseStopwatch
 from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.protocols import (
     DeviceMonitor,
@@ -31,7 +32,7 @@ from falcon_ray.trial.requests import RequestLog
 from falcon_ray.trial.saturation import Saturation, Saturator, model_rate
 from falcon_ray.trial.statistics import Estimate, SloVerdict, percentiles_ms
 
-__all__ = ["CAPACITY_STEP", "MeasurementPlan", "TrialRecipe"]
+__all__ = ["MeasurementPlan", "TrialRecipe"]
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class TrialRecipe(Generic[EndpointT]):
         self, configuration: Configuration, rate_to_beat_rps: float | None
     ) -> tuple[Observation, TrialFailedError | None]:
         """How one attempt ended, and what the infrastructure did to it, if it did."""
-        marks = _Marks(self._clock)
+        marks = PhaseStopwatch(self._clock)
         self._on_phase("deploying")
         try:
             with self._backend.deploy(configuration) as endpoint:
@@ -162,7 +163,7 @@ class TrialRecipe(Generic[EndpointT]):
         ), None
 
     def _measure(
-        self, endpoint: EndpointT, marks: "_Marks", rate_to_beat_rps: float | None
+        self, endpoint: EndpointT, marks: PhaseStopwatch, rate_to_beat_rps: float | None
     ) -> Measurement:
         with self._monitor.watch(endpoint) as usage:
             guard = self._guard(endpoint, self._load, usage)
@@ -177,7 +178,7 @@ class TrialRecipe(Generic[EndpointT]):
         endpoint: EndpointT,
         guard: LoadGuard[EndpointT],
         usage: DeviceUsage,
-        marks: "_Marks",
+        marks: PhaseStopwatch,
         rate_to_beat_rps: float | None,
     ) -> Measurement:
         saturation = Saturator(
@@ -370,40 +371,3 @@ def _explained(check: Callable[[], None]) -> Generator[None]:
 def _floor_ms(log: RequestLog, slo: Slo) -> float:
     """The limit's percentile of the requests that were answered."""
     return percentiles_ms(log.latency_ms[log.ok], (slo.latency_percentile,))[0]
-
-
-class _Marks:
-    """Stopwatch over the phases of one attempt; phases never reached took no time.
-
-    A phase that an error ended took until then; what comes after it is the removal.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._start = clock()
-        self._deployed: float | None = None
-        self._warm: float | None = None
-        self._measured: float | None = None
-
-    def deployed(self) -> None:
-        self._deployed = self._clock()
-
-    def warm(self) -> None:
-        """Of several warm-ups in one deployment, the later ones are part of measuring."""
-        if self._warm is None:
-            self._warm = self._clock()
-
-    def measured(self) -> None:
-        self._measured = self._clock()
-
-    def times(self) -> TrialTimes:
-        end = self._clock()
-        deployed = end if self._deployed is None else self._deployed
-        measured = deployed if self._measured is None else self._measured
-        warm = measured if self._warm is None else self._warm
-        return TrialTimes(
-            deploy_s=deployed - self._start,
-            warm_up_s=warm - deployed,
-            measure_s=measured - warm,
-            teardown_s=end - measured if self._deployed is not None else 0.0,
-        )

@@ -16,7 +16,6 @@ import numpy as np
 from scipy import stats
 
 from falcon_ray.space.configuration import FloatArray
-from falcon_ray.space.objective import Slo
 from falcon_ray.trial.requests import BoolArray
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -158,32 +157,10 @@ def percentiles_ms(
     return tuple(float(ordered[max(rank, 1) - 1]) for rank in ranks)
 
 
-def slo_verdict(
-    latency_ms: FloatArray, ok: BoolArray, slo: Slo, confidence: float = 0.95
-) -> SloVerdict:
-    """Whether the service meets a latency limit, by a bound on the share of requests over it.
-
-    The bounds are one-sided and exact for independent requests (Clopper and Pearson, 1934).
-    Requests that share a batch or a queue are correlated, so the true confidence is lower.
-
-    Args:
-        latency_ms: Latency of each request, shape (n,).
-        ok: Whether it succeeded, shape (n,); a failed request counts as over the limit.
-        slo: The limit and the share of requests that must keep it.
-        confidence: Of the verdicts MET and VIOLATED, in (0, 1).
-
-    Raises:
-        ValueError: Shapes differ, or `confidence` is out of range.
-    """
-    _check_confidence(confidence)
-    if latency_ms.shape != ok.shape:
-        raise ValueError(f"latency_ms and ok differ in shape: {latency_ms.shape}, {ok.shape}")
-    over = int(np.count_nonzero((latency_ms > slo.latency_budget_ms) | ~ok))
-    return share_verdict(over, latency_ms.size, 1 - slo.latency_percentile / 100, confidence)
-
-
 def share_verdict(over: float, n: float, allowed: float, confidence: float = 0.95) -> SloVerdict:
     """Whether `over` of `n` shows that the true share is within what is allowed, or above it.
+
+    The bounds are one-sided and exact for independent requests (Clopper and Pearson, 1934).
 
     Args:
         over: Requests over the limit; a fraction where correlated ones count for less.

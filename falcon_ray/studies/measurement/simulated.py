@@ -4,6 +4,7 @@ Everything is arithmetic on arrays; a minute of load takes milliseconds. It does
 measured, nor for how long.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ class BlindMonitor:
         yield NothingSeen()
 
 
-class _Session:
+class _Session(ABC):
     """Hands out requests by the time they are done; their times are all known beforehand."""
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -172,9 +173,9 @@ class _Session:
             n_drivers=1, lag_ms=0.0, cpu_share=0.0, in_flight=in_flight, oldest_in_flight_s=oldest_s
         )
 
+    @abstractmethod
     def _end_s(self, until_s: float) -> float:
         """When `run_for` returns; all requests done by then are known."""
-        raise NotImplementedError
 
 
 class _ClosedLoop(_Session):

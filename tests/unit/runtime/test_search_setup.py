@@ -29,7 +29,7 @@ from falcon_ray.space.defaults import NodeShape, default_space
 from falcon_ray.space.objective import Objective, Slo
 from falcon_ray.space.workload import LoadPath, Scenario
 from falcon_ray.trial.arrivals import ArrivalTrace, Poisson
-from falcon_ray.trial.load_points import CAPACITY_STEP
+from falcon_ray.trial.load_points import CERTIFIED_STEP
 
 TWO_CORES = NodeShape(cpus=2, ram_gib=7.6, gpu_type=None, n_gpus=0)
 WITH_T4 = NodeShape(cpus=4, ram_gib=16.0, gpu_type="T4", n_gpus=1)
@@ -271,7 +271,7 @@ def test_the_header_survives_the_journal() -> None:
     assert json.dumps(again.to_json()) == json.dumps(said.to_json())
 
 
-@pytest.mark.parametrize(("budget_ms", "step"), [(None, None), (50.0, CAPACITY_STEP)])
+@pytest.mark.parametrize(("budget_ms", "step"), [(None, None), (50.0, CERTIFIED_STEP)])
 def test_how_finely_rates_are_searched_is_told_under_an_slo_only(
     budget_ms: float | None, step: float | None
 ) -> None:

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from falcon_ray.space.configuration import FloatArray
-from falcon_ray.space.objective import Slo
 from falcon_ray.trial.statistics import (
     Estimate,
     SloVerdict,
     group_centres_s,
     percentiles_ms,
     requests_to_certify,
-    slo_verdict,
+    share_verdict,
     throughput,
     trend_is_significant,
 )
@@ -195,9 +194,7 @@ def test_percentiles_need_latencies_and_lie_in_range() -> None:
 
 
 def verdict_on(*, n: int, over: int, percentile: float = 99.0) -> SloVerdict:
-    latency_ms = np.where(np.arange(n) < over, 51.0, 50.0)
-    slo = Slo(latency_budget_ms=50.0, latency_percentile=percentile)
-    return slo_verdict(latency_ms, np.ones(n, np.bool_), slo)
+    return share_verdict(over, n, 1 - percentile / 100)
 
 
 @pytest.mark.parametrize(
@@ -215,21 +212,6 @@ def verdict_on(*, n: int, over: int, percentile: float = 99.0) -> SloVerdict:
 )
 def test_verdict_is_that_of_the_binomial_bound(n: int, over: int, verdict: SloVerdict) -> None:
     assert verdict_on(n=n, over=over) is verdict
-
-
-def test_a_latency_of_exactly_the_budget_keeps_it() -> None:
-    assert verdict_on(n=299, over=0) is SloVerdict.MET  # all of them take 50 ms of 50 ms
-
-
-def test_a_failed_request_counts_as_over_the_limit_however_fast_it_failed() -> None:
-    ok = np.arange(100) >= 4
-    verdict = slo_verdict(np.ones(100), ok, Slo(latency_budget_ms=50.0))
-    assert verdict is SloVerdict.VIOLATED  # 4 of 100, as above
-
-
-def test_latencies_and_successes_must_match() -> None:
-    with pytest.raises(ValueError, match="differ in shape"):
-        slo_verdict(np.ones(3), np.ones(2, np.bool_), Slo(latency_budget_ms=50.0))
 
 
 @pytest.mark.parametrize(
