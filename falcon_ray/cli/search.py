@@ -35,6 +35,23 @@ from falcon_ray.errors import NothingFeasibleError
 @click.option("--store", help="Where knowledge is kept.  [default: the cluster's, or your own]")
 @click.option("--max-trials", type=int, help="Trial deployments.  [default: 6]")
 @click.option("--time-budget-s", type=float, help="No trial starts after so many seconds.")
+@click.option("--max-cost-usd", type=float, help="Dollars that the search may cost at most.")
+@click.option("--parallel", type=int, help="Trials at once.  [default: as many as fit]")
+@click.option(
+    "--colocate/--no-colocate",
+    default=None,
+    help="Let trials share a GPU or a CPU node: faster, and less exact.",
+)
+@click.option(
+    "--provision-timeout-s",
+    type=float,
+    help="Longest wait for a node that the autoscaler adds.  [default: 600]",
+)
+@click.option(
+    "--emulate",
+    metavar="GPU,GPU",
+    help="Emulate these GPU types, for planning: nothing is measured on a GPU.",
+)
 @click.option(
     "--stop-early/--no-stop-early",
     default=None,
@@ -169,6 +186,8 @@ def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
             values[name] = {key: scalar(text) for key, text in pairs(name, value)}
         elif name == "input_shape":
             values[name] = shape(value)
+        elif name == "emulate":
+            values[name] = [each.strip() for each in value.split(",") if each.strip()]
         elif name == "space_constraints":
             values[name] = list(value)
         else:

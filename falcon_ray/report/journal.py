@@ -160,12 +160,29 @@ class Journal:
             expected=dict(expected),
         )
 
-    def trial_ended(self, number: int, observation: Observation, *, wall_s: float) -> None:
-        """Note how a trial ended, `wall_s` seconds after its start, teardown included."""
-        self.append("trial_ended", trial=number, observation=observation.to_json(), wall_s=wall_s)
+    def trial_ended(
+        self, number: int, observation: Observation, *, wall_s: float, usd: float | None = None
+    ) -> None:
+        """Note how a trial ended, `wall_s` seconds after its start, teardown included.
+
+        Args:
+            number: Of the trial.
+            observation: How it ended.
+            wall_s: Seconds from its start.
+            usd: What it cost; None where nobody knows.
+        """
+        self.append(
+            "trial_ended", trial=number, observation=observation.to_json(), wall_s=wall_s, usd=usd
+        )
 
     def confirmation_ended(
-        self, role: str, observation: Observation, *, wall_s: float, round_number: int = 1
+        self,
+        role: str,
+        observation: Observation,
+        *,
+        wall_s: float,
+        round_number: int = 1,
+        usd: float | None = None,
     ) -> None:
         """Note a fresh measurement of `best`, `runner_up` or `baseline`; rounds count from 1."""
         self.append(
@@ -174,6 +191,7 @@ class Journal:
             observation=observation.to_json(),
             wall_s=wall_s,
             round=round_number,
+            usd=usd,
         )
 
     def search_ended(

@@ -52,6 +52,7 @@ class SearchHeader:
         capacity_step: With an SLO: how finely certified rates were searched. The lowest rate
             that was not certified is at most `1 + capacity_step` times the highest that was.
             None where that is not known.
+        emulated: Whether the GPUs are emulated: what replicas take there is predicted.
     """
 
     search_id: str
@@ -64,6 +65,7 @@ class SearchHeader:
     baseline: Configuration | None
     versions: Mapping[str, str]
     capacity_step: float | None = None
+    emulated: bool = False
 
     def to_json(self) -> dict[str, object]:
         """The header as plain JSON values: the fields of the event `search_started`."""
@@ -78,6 +80,7 @@ class SearchHeader:
             "baseline": None if self.baseline is None else dict(self.baseline),
             "versions": dict(self.versions),
             "capacity_step": self.capacity_step,
+            "emulated": self.emulated,
         }
 
     @classmethod
@@ -102,6 +105,7 @@ class SearchHeader:
             baseline=None if baseline is None else Configuration(baseline),
             versions=fields["versions"],
             capacity_step=fields.get("capacity_step"),
+            emulated=bool(fields.get("emulated")),
         )
 
 
@@ -115,6 +119,7 @@ class TrialRecord:
         expected: Metrics that were predicted for it; may be empty.
         observation: How it ended.
         wall_s: From its start to the end of its teardown.
+        usd: What it cost: its share of the instances while it held them; None where nobody knew.
     """
 
     number: int
@@ -122,6 +127,7 @@ class TrialRecord:
     expected: Mapping[str, float]
     observation: Observation
     wall_s: float
+    usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +149,7 @@ class Confirmation:
         wall_s: From its start to the end of its teardown.
         n_trials_before: Trials that had ended by then; a resumed search may add more.
         round_number: From 1; in each round every configuration is deployed once.
+        usd: See `TrialRecord`.
     """
 
     role: Role
@@ -150,6 +157,7 @@ class Confirmation:
     wall_s: float
     n_trials_before: int
     round_number: int = 1
+    usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +297,7 @@ class _Story:
                         wall_s=float(fields["wall_s"]),
                         n_trials_before=len(self.trials),
                         round_number=int(fields.get("round", 1)),
+                        usd=fields.get("usd"),
                     )
                 )
             case "search_ended":
@@ -326,6 +335,7 @@ class _Story:
             expected=self.expected.pop(number),
             observation=Observation.from_json(fields["observation"]),
             wall_s=float(fields["wall_s"]),
+            usd=fields.get("usd"),
         )
 
 

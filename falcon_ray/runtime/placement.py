@@ -10,10 +10,12 @@ from typing import Any
 
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
+from falcon_ray.space.demand import Demand
 
 BATCHES_IN_FLIGHT = 3
 """That keep a replica's queue full: one that computes, one that waits, and one on its way through
 Serve's path. With two, a replica takes up a part of a batch before the rest has come."""
+NODE_ID_LABEL = "ray.io/node-id"
 WAITING_ROOM = 64
 """Requests that may wait in a replica beside those of these batches."""
 
@@ -48,20 +50,21 @@ def batching(configuration: Configuration) -> Batching:
     )
 
 
-def n_gpus(configuration: Configuration) -> float:
-    """GPUs of one replica: whole ones, or a share of one; 0 where it runs on the CPU."""
-    if "n_gpus" in configuration or "gpu_share" in configuration:
-        return configuration.count("n_gpus", 1) * configuration.number("gpu_share", 1.0)
-    return 1.0 if "gpu_type" in configuration or "gpu_memory_gib" in configuration else 0.0
+def actor_options(configuration: Configuration, node_ids: Sequence[str] = ()) -> dict[str, Any]:
+    """Options of a replica's Ray actor.
 
-
-def actor_options(configuration: Configuration) -> dict[str, Any]:
-    """Options of a replica's Ray actor."""
-    options: dict[str, Any] = {"num_cpus": configuration.number("cpu_cores", 1)}
-    if gpus := n_gpus(configuration):
-        options["num_gpus"] = gpus
-    if "gpu_type" in configuration:
-        options["accelerator_type"] = configuration.text("gpu_type", "")
+    Args:
+        configuration: What a replica takes.
+        node_ids: Ray nodes that it may be on; any where there are none.
+    """
+    demand = Demand.of(configuration)
+    options: dict[str, Any] = {"num_cpus": demand.cpu_cores}
+    if demand.n_gpus:
+        options["num_gpus"] = demand.n_gpus
+    if demand.gpu_type is not None:
+        options["accelerator_type"] = demand.gpu_type
+    if node_ids:
+        options["label_selector"] = {NODE_ID_LABEL: f"in({','.join(sorted(set(node_ids)))})"}
     return options
 
 
@@ -71,7 +74,7 @@ def why_no_node_fits(configuration: Configuration, nodes: Sequence[NodeShape]) -
     A configuration that does not say how many cores a replica takes is not judged by cores.
     """
     cores = configuration.number("cpu_cores", 0)
-    gpus = n_gpus(configuration)
+    gpus = Demand.of(configuration).n_gpus
     gpu_type = configuration.get("gpu_type")
     fitting = [
         node

@@ -26,6 +26,8 @@ EnumT = TypeVar("EnumT", bound=Enum)
 
 _POSITIVE = (
     "time_budget_s",
+    "max_cost_usd",
+    "provision_timeout_s",
     "offered_rps",
     "latency_budget_ms",
     "latency_percentile",
@@ -53,6 +55,13 @@ class SearchRequest:
         cost_aware: Whether what a trial may gain is weighed against what it costs.
         max_trials: Trial deployments before the confirmation.
         time_budget_s: Seconds after which no further trial starts.
+        max_cost_usd: Dollars that the whole search may cost; no trial starts that could exceed it.
+        parallel: Trials that run at once; None takes as many as fit the cluster.
+        colocate: Whether trials may share a GPU, or a node where they take no GPU: more run at
+            once, and measure what their neighbours do as well.
+        provision_timeout_s: Longest time that a trial waits for a node that the autoscaler adds.
+        emulate: GPU types to emulate: replicas take the time that the model is predicted to take
+            there. For tests, demonstrations and planning; nothing is measured on a GPU.
         stop_early: Whether no further trial starts once one more is expected to bring next to
             nothing.
         scenario: How requests arrive, as `Scenario` names it; None takes `server` with a latency
@@ -95,6 +104,11 @@ class SearchRequest:
     cost_aware: bool = False
     max_trials: int = 6
     time_budget_s: float | None = None
+    max_cost_usd: float | None = None
+    parallel: int | None = None
+    colocate: bool = False
+    provision_timeout_s: float = 600.0
+    emulate: Sequence[str] | None = None
     stop_early: bool = True
     scenario: str | None = None
     load_path: str = LoadPath.HANDLE.value
@@ -128,6 +142,7 @@ class SearchRequest:
         self._check_texts()
         self._check_numbers()
         self._check_collections()
+        self._check_emulated()
         if self.slo is None and self.latency_percentile != DEFAULT_PERCENTILE:
             raise InputError("latency_percentile needs a limit; give latency_budget_ms as well")
         self._check_workload()
@@ -153,7 +168,7 @@ class SearchRequest:
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, Path)):
                 raise InputError(f"{name} must be a path, got {value!r}")
-        for name in ("prior", "confirm", "cost_aware", "stop_early"):
+        for name in ("prior", "confirm", "cost_aware", "stop_early", "colocate"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise InputError(f"{name} must be true or false, got {value!r}")
@@ -161,7 +176,7 @@ class SearchRequest:
     def _check_numbers(self) -> None:
         for name in ("max_trials", "seed", "confirm_rounds"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not _is_whole(value):
                 raise InputError(f"{name} must be a whole number, got {value!r}")
         if self.max_trials < 1:
             raise InputError(f"max_trials must be at least 1, got {self.max_trials}")
@@ -169,6 +184,11 @@ class SearchRequest:
             raise InputError(
                 f"confirm_rounds must be at least 1, got {self.confirm_rounds}; to measure nothing "
                 "again, give confirm: false (--no-confirm)"
+            )
+        if self.parallel is not None and not (_is_whole(self.parallel) and self.parallel >= 1):
+            raise InputError(
+                f"parallel must be a whole number of at least 1, got {self.parallel!r}; leave it "
+                "out to run as many trials as fit"
             )
         if self.seed < 0:
             raise InputError(f"seed must not be negative, got {self.seed}")
@@ -192,6 +212,16 @@ class SearchRequest:
         for expression in _sequence("space_constraints", self.space_constraints):
             if not isinstance(expression, str):
                 raise InputError(f"space_constraints must hold expressions, got {expression!r}")
+
+    def _check_emulated(self) -> None:
+        if self.emulate is None:
+            return
+        names = _sequence("emulate", self.emulate)
+        if not names or not all(isinstance(each, str) for each in names):
+            raise InputError(
+                f"emulate must hold names of GPU types, such as T4, got {self.emulate!r}; leave it "
+                "out to measure real ones"
+            )
 
     @property
     def slo(self) -> Slo | None:
@@ -246,6 +276,7 @@ def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> Sear
     # output_dir may not be given either, which the request itself explains.
     changeable = {
         *("max_trials", "time_budget_s", "stop_early", "confirm", "confirm_rounds"),
+        *("max_cost_usd", "parallel", "provision_timeout_s"),
         *("resume", "address", "output_dir", "store"),
     }
     kept = request_of(stored).to_json()  # also what had no name when the search began
@@ -333,6 +364,10 @@ def _sequence(name: str, value: object) -> Sequence[Any]:
 def _check_value(name: str, value: object) -> None:
     if not isinstance(value, (str, int, float)):
         raise InputError(f"{name}: a value must be a number or a text, got {value!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:

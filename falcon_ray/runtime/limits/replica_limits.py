@@ -19,8 +19,8 @@ from falcon_ray.runtime.limits.cpu_affinity import (
 )
 from falcon_ray.runtime.limits.gpu_limits import GpuLimits, limit_gpu, mps_runs
 from falcon_ray.runtime.limits.torch_cuda import TorchCuda
-from falcon_ray.runtime.placement import n_gpus
 from falcon_ray.space.configuration import Configuration
+from falcon_ray.space.demand import Demand
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def limit_replica(configuration: Configuration) -> ReplicaLimits:
         order=by_topology,
     )
     torch.set_num_threads(cpu.n_threads)
-    if not n_gpus(configuration):
+    if not Demand.of(configuration).n_gpus:
         return ReplicaLimits(cpu, None, GpuLimits())
     cuda = TorchCuda()
     limits = limit_gpu(

@@ -4,11 +4,11 @@ from falcon_ray.runtime.placement import (
     Batching,
     actor_options,
     batching,
-    n_gpus,
     why_no_node_fits,
 )
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
+from falcon_ray.space.demand import Demand
 from falcon_ray.space.dimension import Value
 
 SMALL = NodeShape(cpus=2, ram_gib=8.0, gpu_type=None, n_gpus=0)
@@ -53,7 +53,12 @@ def test_a_replica_asks_ray_for_what_its_configuration_says(
 def test_gpus_are_whole_ones_or_a_share_of_one(
     configuration: Configuration, expected: float
 ) -> None:
-    assert n_gpus(configuration) == expected
+    assert Demand.of(configuration).n_gpus == expected
+
+
+def test_a_replica_stays_on_the_nodes_that_its_trial_was_given() -> None:
+    options = actor_options(of(), ["b2", "a1", "b2"])
+    assert options["label_selector"] == {"ray.io/node-id": "in(a1,b2)"}
 
 
 def test_a_batch_is_formed_as_the_configuration_says() -> None:

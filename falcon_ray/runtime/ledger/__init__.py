@@ -1,0 +1,1 @@
+"""Who may use which part of the cluster: one actor admits whole trials."""
