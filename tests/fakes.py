@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from falcon_ray.space.configuration import Configuration, FloatArray
-from falcon_ray.trial.protocols import EndpointFacts, LoadHealth, LoadSession
+from falcon_ray.trial.protocols import EndpointFacts, LoadHealth, LoadSession, Reservation
 from falcon_ray.trial.requests import RequestLog
 
 
@@ -88,6 +88,8 @@ class FakeBackend:
         attempts: What each deployment gives; the last one also what all later ones give.
         deploy_s: How long a deployment takes to start or to fail.
         teardown_s: How long it takes to go.
+        wait_s: How long its resources are waited for.
+        provision_s: How much of that is said to bring up nodes.
         events: Every `deploy` and `teardown`, in order.
     """
 
@@ -95,11 +97,21 @@ class FakeBackend:
     attempts: list[FakeEndpoint | Exception]
     deploy_s: float = 2.0
     teardown_s: float = 0.5
+    wait_s: float = 0.0
+    provision_s: float = 0.0
     events: list[str] = field(default_factory=list[str])
 
     @contextmanager
-    def deploy(self, configuration: Configuration) -> Generator[FakeEndpoint]:
-        del configuration  # every one is served alike
+    def reserve(self, configuration: Configuration) -> Generator[Reservation]:
+        del configuration  # there is room for every one
+        self.clock.advance(self.wait_s)
+        yield Reservation(provision_s=self.provision_s)
+
+    @contextmanager
+    def deploy(
+        self, configuration: Configuration, reservation: Reservation
+    ) -> Generator[FakeEndpoint]:
+        del configuration, reservation  # every one is served alike
         turn = self.events.count("deploy")
         self.events.append("deploy")
         try:

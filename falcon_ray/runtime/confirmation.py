@@ -20,6 +20,7 @@ from falcon_ray.report.record import Role, SearchRecord, read_search
 from falcon_ray.runtime.progress import SearchDisplay
 from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
+from falcon_ray.runtime.tune_trials import HEAD, HEAD_PART
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Observation, TrialStatus
 from falcon_ray.trial.plan import MeasurementPlan
@@ -107,7 +108,7 @@ def measured_in_task(
         KeyboardInterrupt: On SIGINT, once the process is told to end.
     """
     role = trial.role.value
-    task = _confirmation.remote(
+    task = _confirmation.options(resources={HEAD: HEAD_PART}).remote(
         replace(setup, plan=fresh_plan(setup.plan, round_number=trial.round_number)),
         trial.configuration,
         f"{app_prefix}{role.replace('_', '-')}-{trial.round_number}",

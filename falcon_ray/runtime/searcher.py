@@ -69,6 +69,8 @@ class FalconSearch(Searcher):
         seed: Makes the suggestions repeatable.
         max_trials: Trials to measure, past observations included; None leaves it to Tune.
         time_budget_s: Seconds from the first suggestion after which none follows.
+        max_failed_in_a_row: Trials in a row that the infrastructure broke after which none follows;
+            with several at once, one node takes several with it.
         stop_early: Whether to end once one more trial is expected to bring next to nothing.
         annotate: Values that a trial of this configuration is told beside its dimensions, asked
             for with each suggestion and merged into what `suggest` returns, so that they arrive
@@ -91,6 +93,7 @@ class FalconSearch(Searcher):
         seed: int = 0,
         max_trials: int | None = None,
         time_budget_s: float | None = None,
+        max_failed_in_a_row: int = MAX_FAILED_IN_A_ROW,
         stop_early: bool = False,
         annotate: Callable[[Configuration], Mapping[str, Value]] = _no_annotation,
         on_suggestion: Callable[[str, Suggestion], None] | None = None,
@@ -122,6 +125,7 @@ class FalconSearch(Searcher):
         )
         self._max_trials = max_trials
         self._time_budget_s = time_budget_s
+        self._max_failed_in_a_row = max_failed_in_a_row
         self._stop_early = stop_early
         self._annotate = annotate
         self._on_suggestion = on_suggestion
@@ -146,6 +150,11 @@ class FalconSearch(Searcher):
         Those of a replay do not count: a search is resumed once that is mended.
         """
         return self._failed_in_a_row
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether so many trials in a row were broken that going on helps nobody."""
+        return self.failed_in_a_row >= self._max_failed_in_a_row
 
     @property
     def outlook(self) -> Outlook | None:
@@ -233,8 +242,8 @@ class FalconSearch(Searcher):
         counted = sum(each.status is not TrialStatus.FAILED for each in self._observations)
         if self._max_trials is not None and counted + len(self._pending) >= self._max_trials:
             return f"all {self._max_trials} trials are done"
-        if self.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
-            return f"{MAX_FAILED_IN_A_ROW} trials in a row failed for reasons of infrastructure"
+        if self.is_broken:
+            return f"{self.failed_in_a_row} trials in a row failed for reasons of infrastructure"
         start_s = self._clock() if self._start_s is None else self._start_s
         if self._time_budget_s is not None and self._clock() - start_s >= self._time_budget_s:
             return f"the time budget of {self._time_budget_s:g} s is used up"

@@ -255,6 +255,19 @@ def _has_actor(actor_name: str) -> bool:
     return True
 
 
+def app_names() -> tuple[str, ...]:
+    """Names of all applications; none where Serve does not run."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return () if client is None else tuple(client.get_serve_details()["applications"])
+
+
+def start_deleting(name: str) -> None:
+    """Delete an application, and do not wait until it is gone."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        client.delete_apps([name], blocking=False)
+
+
 def delete(name: str, *, timeout_s: float) -> bool:
     """Delete an application and wait until it is gone; whether it went in time."""
     client = _get_global_client()

@@ -8,7 +8,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,9 @@ from ray.serve.exceptions import RayServeException
 from falcon_ray.errors import InfeasibleCause, InfeasibleError, InputError, TrialFailedError
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.faults import ray_failures
+from falcon_ray.runtime.ledger.client import LeaseTerms, leased
+from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
+from falcon_ray.runtime.ledger.contract import AskState
 from falcon_ray.runtime.limits.cpu_affinity import CpuEnforcement
 from falcon_ray.runtime.limits.gpu_limits import ComputeEnforcement, MemoryEnforcement
 from falcon_ray.runtime.monitors.worker_kills import WorkerKills
@@ -30,13 +33,20 @@ from falcon_ray.runtime.serve_messages import cause, died_silently
 from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
+from falcon_ray.space.demand import Demand
 from falcon_ray.trial.causes import cause_of
-from falcon_ray.trial.protocols import EndpointFacts
+from falcon_ray.trial.protocols import EndpointFacts, Reservation
 
 logger = logging.getLogger(__name__)
 
 DELETE_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
+
+WAITING_PHASES = {
+    AskState.WAITING: "waiting for resources",
+    AskState.PROVISIONING: "waiting for a node",
+}
+"""What a trial is said to do that has not got its resources yet."""
 
 FROM_WEAKEST = (
     "none",
@@ -188,6 +198,8 @@ class ServeBackend:
         target: What to deploy.
         app_name: Name of the next application.
         nodes: What the cluster has; a configuration that no node can hold is refused at once.
+        terms: How the cluster's ledger is asked for resources; None takes what is free.
+        on_phase: Told of the wait for resources.
         timeout_s: Longest time from the request to a running application.
         http: Whether it has to answer HTTP.
     """
@@ -200,20 +212,44 @@ class ServeBackend:
         nodes: Sequence[NodeShape],
         timeout_s: float,
         http: bool = False,
+        terms: LeaseTerms | None = None,
+        on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._target = target
         self._app_name = app_name
         self._nodes = tuple(nodes)
         self._timeout_s = timeout_s
         self._http = http
+        self._terms = terms
+        self._on_phase = on_phase
 
     @contextmanager
-    def deploy(self, configuration: Configuration) -> Iterator[AppEndpoint]:
-        """See `ServingBackend.deploy`."""
-        if reason := why_no_node_fits(configuration, self._nodes):
-            raise InfeasibleError(reason)
+    def reserve(self, configuration: Configuration) -> Iterator[Reservation]:
+        """See `ServingBackend.reserve`."""
+        if self._terms is None:
+            if reason := why_no_node_fits(configuration, self._nodes):
+                raise InfeasibleError(reason)
+            yield Reservation()
+            return
         try:
-            app = self._target.application(configuration)
+            demand = Demand.of(configuration)
+        except InputError as error:
+            raise InfeasibleError(str(error)) from error
+        ask = self._terms.ask(self._app_name, demand)
+        with leased(ask, ledger=cluster_ledger, on_state=self._told) as lease:
+            yield Reservation(node_ids=lease.node_ids, provision_s=lease.provision_s)
+            lease.check()
+
+    def _told(self, state: AskState) -> None:
+        self._on_phase(WAITING_PHASES[state])
+
+    @contextmanager
+    def deploy(
+        self, configuration: Configuration, reservation: Reservation
+    ) -> Iterator[AppEndpoint]:
+        """See `ServingBackend.deploy`."""
+        try:
+            app = self._target.application(configuration, reservation.node_ids)
         except InputError as error:
             raise InfeasibleError(str(error)) from error
         try:

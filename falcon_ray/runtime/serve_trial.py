@@ -14,6 +14,7 @@ import ray
 from falcon_ray.errors import InputError
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.faults import ray_failures
+from falcon_ray.runtime.ledger.client import LeaseTerms
 from falcon_ray.runtime.load.generators import DriverLoad, InsideLoad, handle_load, http_load
 from falcon_ray.runtime.load.placement import DriverPool
 from falcon_ray.runtime.load.transport import HttpBody
@@ -41,6 +42,7 @@ class TrialSetup:
         nodes: What the cluster has.
         plan: How long and how exactly to measure, and where requests enter.
         deploy_timeout_s: Longest time for an application to start.
+        terms: How the cluster's ledger is asked for resources; None takes what is free.
     """
 
     target: Target
@@ -48,6 +50,7 @@ class TrialSetup:
     nodes: tuple[NodeShape, ...]
     plan: MeasurementPlan
     deploy_timeout_s: float
+    terms: LeaseTerms | None = None
 
 
 def run_serve_trial(
@@ -104,6 +107,8 @@ def run_serve_trial(
                     nodes=setup.nodes,
                     timeout_s=setup.deploy_timeout_s,
                     http=path is LoadPath.HTTP,
+                    terms=setup.terms,
+                    on_phase=on_phase,
                 ),
                 load=_load(path, drivers, body),
                 model_load=InsideLoad(drivers) if has_inside else None,

@@ -5,7 +5,7 @@ A target crosses processes as plain values; what it names is imported where it i
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,8 +78,15 @@ class Target(Protocol):
         """What it is called with beside `configuration`, as plain values."""
         ...
 
-    def application(self, configuration: Configuration) -> serve.Application:
+    def application(
+        self, configuration: Configuration, node_ids: Sequence[str] = ()
+    ) -> serve.Application:
         """The application in this configuration.
+
+        Args:
+            configuration: In which.
+            node_ids: Ray nodes that its replicas may be on; any where there are none. One that
+                the user builds is placed as the builder says.
 
         Raises:
             InputError: The user's builder raises or returns something else.
@@ -128,12 +135,15 @@ class ModelTarget:
             **_search_path(self.model.factory),
         }
 
-    def application(self, configuration: Configuration) -> serve.Application:
+    def application(
+        self, configuration: Configuration, node_ids: Sequence[str] = ()
+    ) -> serve.Application:
         """See `Target.application`."""
         return build(
             TorchAppArguments(
                 **self.arguments(),
                 configuration=dict(configuration),
+                node_ids=list(node_ids),
                 graceful_shutdown_s=TRIAL_SHUTDOWN_S,
             )
         )
@@ -198,7 +208,11 @@ class AppTarget:
         """See `Target.arguments`."""
         return {"builder": self.builder.spec, **_search_path(self.builder)}
 
-    def application(self, configuration: Configuration) -> serve.Application:
+    def application(
+        self,
+        configuration: Configuration,
+        node_ids: Sequence[str] = (),  # noqa: ARG002 - the builder places
+    ) -> serve.Application:
         """See `Target.application`."""
         make: Callable[[Configuration], object] = load_reference(self.builder)
         try:

@@ -56,6 +56,8 @@ class TorchAppArguments(BaseModel):
     input_dtype: str = "float32"
     search_path: str = ""
     """A directory to import the model from."""
+    node_ids: list[str] = []
+    """Ray nodes that replicas may be on; any where there are none."""
     graceful_shutdown_s: float = 20.0
     """How long a replica may finish its requests when the app is deleted."""
 
@@ -77,7 +79,7 @@ def build(args: TorchAppArguments) -> serve.Application:
         TorchReplica,
         name="TorchReplica",
         num_replicas=configuration.count("replicas", 1),
-        ray_actor_options=actor_options(configuration),
+        ray_actor_options=actor_options(configuration, args.node_ids),
         max_ongoing_requests=queue.max_ongoing_requests,
         max_constructor_retry_count=1,
         graceful_shutdown_wait_loop_s=min(2.0, args.graceful_shutdown_s),

@@ -27,26 +27,30 @@ RATE_KEY = "falcon:rate_to_beat_rps"
 NAME_KEY = "falcon:trial"
 """What the search tells a trial beside its configuration; no dimension can have such a name."""
 
-# A trial's replicas take the real resources, and may take every CPU of a node: the process
-# that drives them asks for one byte of memory, which every node has, and for no CPU at all.
-DRIVER_RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
+# A trial's replicas take the real resources, and may take every CPU of a node: the process that
+# drives them takes none. It stays on the head, where no node that is lost or let go ends it.
+HEAD = "node:__internal_head__"
+HEAD_PART = 0.0001
+DRIVER_RESOURCES = tune.PlacementGroupFactory([{HEAD: HEAD_PART}])
 
 
 def run_trials(
     searcher: FalconSearch,
     setup: TrialSetup,
     *,
+    parallel: int,
     requests: RequestFolder,
     app_prefix: str,
     scratch: Path,
     display: SearchDisplay,
 ) -> None:
-    """Run trials one after the other until the searcher has finished.
+    """Run trials until the searcher has finished.
 
     Args:
         searcher: Suggests; under `NAME_KEY` it names each trial, and under `RATE_KEY` it may give
             the rate that is to be beaten.
         setup: What the trials have in common.
+        parallel: How many at once.
         requests: Where the requests of each are kept.
         app_prefix: Of the names of Serve applications.
         scratch: A directory for Tune's own files. It is emptied first, of what a killed search
@@ -70,7 +74,7 @@ def run_trials(
                 DRIVER_RESOURCES,
             ),
             tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(searcher, max_concurrent=1),
+                search_alg=ConcurrencyLimiter(searcher, max_concurrent=parallel),
                 num_samples=-1,
                 reuse_actors=True,
             ),

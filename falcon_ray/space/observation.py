@@ -155,12 +155,23 @@ _METRIC_NAMES = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTimes:
-    """Where a trial's seconds went."""
+    """Where a trial's seconds went.
+
+    Attributes:
+        deploy_s: Until the deployment served, from when it had its resources.
+        warm_up_s: Until it was warm.
+        measure_s: Until the measurement ended.
+        teardown_s: Until it was removed.
+        wait_s: For the resources, before all of these; those that are added for it included.
+        provision_s: The part of that in which nodes were added.
+    """
 
     deploy_s: float = 0.0
     warm_up_s: float = 0.0
     measure_s: float = 0.0
     teardown_s: float = 0.0
+    wait_s: float = 0.0
+    provision_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

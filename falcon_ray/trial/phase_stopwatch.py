@@ -14,15 +14,22 @@ class PhaseStopwatch:
     A phase that an error ended took until then; what comes after it is the removal.
 
     Args:
-        clock: Monotonic seconds; the deployment begins now.
+        clock: Monotonic seconds; the wait for resources begins now.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._start = clock()
+        self._reserved: float | None = None
+        self._provision_s = 0.0
         self._deployed: float | None = None
         self._warm: float | None = None
         self._measured: float | None = None
+
+    def reserved(self, *, provision_s: float) -> None:
+        """The resources are there, after seconds in which nodes were added: it is deployed."""
+        self._reserved = self._clock()
+        self._provision_s = provision_s
 
     def deployed(self) -> None:
         """The deployment serves: warm-up begins."""
@@ -40,11 +47,14 @@ class PhaseStopwatch:
     def times(self) -> TrialTimes:
         """Where the seconds up to now went."""
         end = self._clock()
+        reserved = end if self._reserved is None else self._reserved
         deployed = end if self._deployed is None else self._deployed
         measured = deployed if self._measured is None else self._measured
         warm = measured if self._warm is None else self._warm
         return TrialTimes(
-            deploy_s=deployed - self._start,
+            wait_s=reserved - self._start,
+            provision_s=self._provision_s,
+            deploy_s=deployed - reserved,
             warm_up_s=warm - deployed,
             measure_s=measured - warm,
             teardown_s=end - measured if self._deployed is not None else 0.0,

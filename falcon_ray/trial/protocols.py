@@ -56,11 +56,35 @@ EndpointT_co = TypeVar("EndpointT_co", bound=Endpoint, covariant=True)
 EndpointT_contra = TypeVar("EndpointT_contra", bound=Endpoint, contravariant=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What a trial holds of the world while it is deployed.
+
+    Attributes:
+        node_ids: Where its replicas have their places; empty where anywhere will do.
+        provision_s: Seconds for which nodes were added for it.
+    """
+
+    node_ids: tuple[str, ...] = ()
+    provision_s: float = 0.0
+
+
 class ServingBackend(Protocol[EndpointT_co]):
     """Deploys a configuration."""
 
-    def deploy(self, configuration: Configuration) -> AbstractContextManager[EndpointT_co]:
-        """Serve the target until the context exits.
+    def reserve(self, configuration: Configuration) -> AbstractContextManager[Reservation]:
+        """Wait for all that the configuration takes, and hold it until the context exits.
+
+        Raises:
+            InfeasibleError: Nothing could ever hold it.
+            TrialFailedError: It did not come in time, or was lost.
+        """
+        ...
+
+    def deploy(
+        self, configuration: Configuration, reservation: Reservation
+    ) -> AbstractContextManager[EndpointT_co]:
+        """Serve the target there until the context exits.
 
         Raises:
             InfeasibleError: The configuration cannot be served: does not fit, crashes, hangs.

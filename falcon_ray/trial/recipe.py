@@ -130,15 +130,17 @@ class TrialRecipe(Generic[EndpointT]):
     ) -> tuple[Observation, TrialFailedError | None]:
         """How one attempt ended, and what the infrastructure did to it, if it did."""
         marks = PhaseStopwatch(self._clock)
-        self._on_phase("deploying")
         try:
-            with self._backend.deploy(configuration) as endpoint:
-                marks.deployed()
-                try:
-                    measurement = self._measure(endpoint, marks, rate_to_beat_rps)
-                finally:
-                    marks.measured()
-                self._on_phase("removing")
+            with self._backend.reserve(configuration) as reservation:
+                marks.reserved(provision_s=reservation.provision_s)
+                self._on_phase("deploying")
+                with self._backend.deploy(configuration, reservation) as endpoint:
+                    marks.deployed()
+                    try:
+                        measurement = self._measure(endpoint, marks, rate_to_beat_rps)
+                    finally:
+                        marks.measured()
+                    self._on_phase("removing")
         except InfeasibleError as error:
             return Observation(
                 configuration=configuration,

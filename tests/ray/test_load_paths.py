@@ -22,7 +22,7 @@ from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.testbed.leftovers import live_actors
 from falcon_ray.runtime.torch_model import ModelReference, Sample, example_inputs
 from falcon_ray.space.configuration import Configuration
-from falcon_ray.trial.protocols import LoadSession
+from falcon_ray.trial.protocols import LoadSession, Reservation
 from falcon_ray.trial.requests import RequestLog
 from tests.ray.conftest import target_reference
 
@@ -40,7 +40,7 @@ def _deployed(*, replicas: int = 1) -> Iterator[AppEndpoint]:
         {"cpu_cores": 1, "batch_size": BATCH, "batch_wait_ms": 0, "replicas": replicas}
     )
     backend = ServeBackend(TARGET, app_name=APP, nodes=live_nodes(), timeout_s=60, http=True)
-    with backend.deploy(configuration) as endpoint:
+    with backend.deploy(configuration, Reservation()) as endpoint:
         yield endpoint
 
 

@@ -145,13 +145,15 @@ class KnownTarget:
         """See `Target.arguments`."""
         return {"seed": self.seed}
 
-    def application(self, configuration: Configuration) -> serve.Application:
+    def application(
+        self, configuration: Configuration, node_ids: Sequence[str] = ()
+    ) -> serve.Application:
         """See `Target.application`."""
         deployment: serve.Deployment = serve.deployment(  # pyright: ignore[reportAssignmentType]
             KnownReplica,
             name="KnownReplica",
             num_replicas=1,
-            ray_actor_options=actor_options(configuration),
+            ray_actor_options=actor_options(configuration, node_ids),
             max_ongoing_requests=batching(configuration).max_ongoing_requests,
             max_constructor_retry_count=1,
             graceful_shutdown_wait_loop_s=TRIAL_SHUTDOWN_S,

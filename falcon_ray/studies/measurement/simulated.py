@@ -6,7 +6,7 @@ measured, nor for how long.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from falcon_ray.space.configuration import Configuration, FloatArray
 from falcon_ray.studies.measurement.queueing import closed_loop, serve_arrivals
 from falcon_ray.studies.measurement.truth import BATCHES_IN_FLIGHT
 from falcon_ray.trial.known_service import BatchTimes, KnownService
-from falcon_ray.trial.protocols import EndpointFacts, LoadHealth, LoadSession
+from falcon_ray.trial.protocols import EndpointFacts, LoadHealth, LoadSession, Reservation
 from falcon_ray.trial.requests import RequestLog
 
 AHEAD = 64
@@ -77,8 +77,16 @@ class SimulatedBackend:
     rng: np.random.Generator
     n_deployments: int = 0
 
+    def reserve(self, configuration: Configuration) -> AbstractContextManager[Reservation]:  # noqa: ARG002
+        """See `ServingBackend.reserve`; it takes nothing."""
+        return nullcontext(Reservation())
+
     @contextmanager
-    def deploy(self, configuration: Configuration) -> Iterator[SimulatedEndpoint]:  # noqa: ARG002
+    def deploy(
+        self,
+        configuration: Configuration,  # noqa: ARG002
+        reservation: Reservation,  # noqa: ARG002
+    ) -> Iterator[SimulatedEndpoint]:
         """See `ServingBackend.deploy`."""
         self.n_deployments += 1
         yield SimulatedEndpoint(self.service, BatchTimes(self.service, self.rng))

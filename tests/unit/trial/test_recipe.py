@@ -153,6 +153,13 @@ def test_times_of_a_measured_trial_are_those_of_its_phases() -> None:
     assert trial.clock() == pytest.approx(2.0 + 1.5 + 5.6 + 0.5)
 
 
+def test_the_wait_for_resources_is_told_apart_from_the_deployment() -> None:
+    trial = Trial(endpoint())
+    trial.backend.wait_s, trial.backend.provision_s = 40.0, 30.0
+    times = trial.run().times
+    assert (times.wait_s, times.provision_s, times.deploy_s) == (40.0, 30.0, 2.0)
+
+
 def test_a_deployment_that_fails_took_only_time_to_deploy() -> None:
     times = Trial(InfeasibleError("out of memory")).run().times
     assert (times.deploy_s, times.warm_up_s, times.measure_s, times.teardown_s) == (2.5, 0, 0, 0)

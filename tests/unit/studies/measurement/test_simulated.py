@@ -14,6 +14,7 @@ from falcon_ray.studies.measurement.simulated import (
 from falcon_ray.studies.measurement.virtual_trials import CONFIGURATION, virtual_trial
 from falcon_ray.trial.known_service import BatchTimes, KnownService
 from falcon_ray.trial.plan import MeasurementPlan
+from falcon_ray.trial.protocols import Reservation
 
 SERVICE = KnownService(batch_size=2, service_s=0.5)
 
@@ -67,7 +68,9 @@ def test_a_deployment_begins_cold_and_warms_up_from_load_to_load() -> None:
     service = KnownService(batch_size=1, service_s=0.1, warm_up_depth=0.5, warm_up_batches=2)
     clock = VirtualClock()
     load = SimulatedLoad(clock)
-    with SimulatedBackend(service, np.random.default_rng(0)).deploy(CONFIGURATION) as endpoint:
+    with SimulatedBackend(service, np.random.default_rng(0)).deploy(
+        CONFIGURATION, Reservation()
+    ) as endpoint:
         with load.open_loop(endpoint, arrivals_s=np.zeros(1)) as session:
             cold = session.run_for(1.0)
         with load.open_loop(endpoint, arrivals_s=np.zeros(1)) as session:

@@ -1,0 +1,228 @@
+"""A trial's side of the ledger: ask, wait, tell that one is alive, give back.
+
+Used in the process that runs the trial, so that the lease ends with it. It knows leases. It does
+not know what is done with one, nor how the ledger decides.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState
+from falcon_ray.space.demand import Demand
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 5.0
+"""How long one call waits for the ledger's decision; it is a sign of life as well."""
+HEARTBEAT_S = 4.0
+CALL_TIMEOUT_S = 30.0
+RETRY_S = 0.5
+LOST_LEDGER_S = 60.0
+"""How long the ledger may be out of reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTerms:
+    """How the trials of a search ask for their resources.
+
+    Attributes:
+        search_id: Whose they are.
+        exclusive: See `Ask`.
+        provision_timeout_s: See `Ask`.
+    """
+
+    search_id: str
+    exclusive: bool = True
+    provision_timeout_s: float = 600.0
+
+    def ask(self, app_name: str, demand: Demand) -> Ask:
+        """What one attempt at a trial asks for; each has a name of its own."""
+        return Ask(
+            lease_id=f"{app_name}/{secrets.token_hex(4)}",
+            search_id=self.search_id,
+            demand=demand,
+            exclusive=self.exclusive,
+            provision_timeout_s=self.provision_timeout_s,
+        )
+
+
+@dataclass(slots=True)
+class Lease:
+    """Resources that are a trial's own.
+
+    Attributes:
+        node_ids: Where its replicas have their places.
+        provision_s: Seconds that it waited for nodes to be added.
+    """
+
+    node_ids: tuple[str, ...]
+    provision_s: float
+    _lost: str = field(default="", repr=False)
+
+    def check(self) -> None:
+        """Whether it is still held.
+
+        Raises:
+            TrialFailedError: The ledger has given it to others, as it heard nothing.
+        """
+        if self._lost:
+            raise TrialFailedError(self._lost)
+
+    def lose(self, reason: str) -> None:
+        """It is not held any more."""
+        self._lost = reason
+
+
+class LedgerClient:
+    """Calls to the ledger, which may be gone for a while.
+
+    Args:
+        ledger: Gives its actor, and makes it where it is gone for good.
+        clock: Monotonic seconds.
+        pause: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Callable[[], Any],
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._pause = pause
+        self._actor = ledger()
+
+    def alive(self, ask: Ask, node_ids: tuple[str, ...], wait_s: float = 0.0) -> Answer:
+        """A sign of life, again and again while the ledger is out of reach.
+
+        Raises:
+            TrialFailedError: It stays so.
+        """
+        start_s = self._clock()
+        while True:
+            try:
+                call = self._actor.alive.remote(ask, node_ids, wait_s)
+                return ray.get(call, timeout=CALL_TIMEOUT_S + wait_s)
+            except (RayActorError, TimeoutError) as error:
+                if self._clock() - start_s > LOST_LEDGER_S:
+                    raise TrialFailedError(
+                        f"the ledger of the cluster's resources did not answer for "
+                        f"{LOST_LEDGER_S:g} s: {type(error).__name__}"
+                    ) from error
+                logger.info("the ledger is out of reach: %s", type(error).__name__)
+                self._pause(RETRY_S)
+                with suppress(RayError, ValueError):
+                    self._actor = self._ledger()
+
+    def give_back(self, lease_id: str) -> None:
+        """Tell that a trial has ended; otherwise the ledger notices its silence."""
+        self._told(lambda: self._actor.give_back.remote(lease_id))
+
+    def end_app(self, app_name: str) -> None:
+        """Tell that the process of a trial is gone, and its application with it."""
+        self._told(lambda: self._actor.end_app.remote(app_name))
+
+    def join(self, search_id: str, *, started_serve: bool) -> None:
+        """Tell that a search begins, and whether it started Serve."""
+        self._told(lambda: self._actor.join.remote(search_id, started_serve=started_serve))
+
+    def leave(self, search_id: str) -> bool:
+        """Tell that a search ends; whether it is to end Serve."""
+        return bool(self._told(lambda: self._actor.leave.remote(search_id)))
+
+    def _told(self, call: Callable[[], Any]) -> object:
+        """What the ledger answers; None where it is out of reach, as nothing hangs on it."""
+        try:
+            return ray.get(call(), timeout=CALL_TIMEOUT_S)
+        except (RayError, TimeoutError) as error:
+            logger.info("the ledger is out of reach: %s", type(error).__name__)
+            return None
+
+
+@contextmanager
+def leased(
+    ask: Ask,
+    *,
+    ledger: Callable[[], Any],
+    on_state: Callable[[AskState], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Lease]:
+    """Hold what is asked for until the context exits.
+
+    Args:
+        ask: What.
+        ledger: Gives the ledger's actor, and makes it where it is gone for good.
+        on_state: Told of every state of waiting.
+        clock: Monotonic seconds.
+
+    Raises:
+        InfeasibleError: No node could ever hold it.
+        TrialFailedError: Nodes did not come, or the ledger is out of reach.
+    """
+    connection = LedgerClient(ledger, clock)
+    stop = threading.Event()
+    try:
+        lease = _wait(ask, connection, on_state, clock)
+        beat = threading.Thread(
+            target=_tell_alive, args=(ask, lease, connection, stop), name="lease", daemon=True
+        )
+        beat.start()
+        try:
+            yield lease
+        finally:
+            stop.set()
+            beat.join()
+    finally:
+        connection.give_back(ask.lease_id)
+
+
+def _wait(
+    ask: Ask,
+    connection: LedgerClient,
+    on_state: Callable[[AskState], None],
+    clock: Callable[[], float],
+) -> Lease:
+    provision_s, told = 0.0, None
+    while True:
+        start_s = clock()
+        answer = connection.alive(ask, (), wait_s=POLL_S)
+        if told is AskState.PROVISIONING:
+            provision_s += clock() - start_s
+        match answer.state:
+            case AskState.GRANTED:
+                return Lease(answer.node_ids, provision_s)
+            case AskState.INFEASIBLE:
+                raise InfeasibleError(answer.reason)
+            case AskState.UNAVAILABLE:
+                raise TrialFailedError(answer.reason)
+            case _:
+                if answer.state is not told:
+                    on_state(answer.state)
+                told = answer.state
+
+
+def _tell_alive(ask: Ask, lease: Lease, connection: LedgerClient, stop: threading.Event) -> None:
+    """Give signs of life until told to stop, or until the lease is lost."""
+    while not stop.wait(HEARTBEAT_S):
+        try:
+            answer = connection.alive(ask, lease.node_ids)
+        except TrialFailedError as error:
+            lease.lose(str(error))
+            return
+        if answer.state is not AskState.GRANTED:
+            lease.lose(
+                "the ledger has given the trial's resources to others: it had no sign of life "
+                "from it in time"
+            )
+            return

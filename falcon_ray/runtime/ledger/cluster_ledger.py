@@ -1,0 +1,72 @@
+"""The ledger on a real cluster: the one actor by its name, and what it acts through."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.cluster_nodes import ledger_nodes, node_types
+from falcon_ray.runtime.ledger.actor import Ledger, LedgerParts
+from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
+from falcon_ray.runtime.ledger.janitor import Janitor
+from falcon_ray.runtime.ledger.provisioning import PlacementGroups
+
+LEDGER_NAME = "falcon_ledger"
+NAMESPACE = "falcon_ray"
+LEASE_S = 20.0
+"""How long a trial may be silent. What a killed one holds is free again after that."""
+AT_ONCE = 4096
+"""Calls that may wait in the ledger: one of each trial that waits for its resources."""
+
+
+class ClusterLedger(Ledger):
+    """A `Ledger` that sees the cluster which it runs on.
+
+    Args:
+        lease_s: See `Ledger`.
+    """
+
+    def __init__(self, lease_s: float) -> None:
+        parts = LedgerParts(
+            watch=_ClusterWatch(),
+            provisioner=PlacementGroups(),
+            janitor=Janitor(_app_names, serve_apps.start_deleting),
+        )
+        super().__init__(parts, lease_s=lease_s)
+
+
+class _ClusterWatch:
+    """The connected cluster, as a `NodeWatch`."""
+
+    def nodes(self) -> Sequence[LedgerNode]:
+        return ledger_nodes()
+
+    def types(self) -> Sequence[NodeType]:
+        return node_types()
+
+
+def cluster_ledger() -> Any:  # noqa: ANN401 - an actor's handle
+    """The cluster's ledger, which is made where there is none.
+
+    It takes no resources, starts again where its process dies, and outlives the search that made
+    it: others may hold leases.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    options: dict[str, Any] = {
+        "name": LEDGER_NAME,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_concurrency": AT_ONCE,
+        # Where a search runs is the head, as a rule, and no node that comes and goes.
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=True),
+    }
+    return ray.remote(ClusterLedger).options(**options).remote(LEASE_S)
+
+
+def _app_names() -> Iterable[str]:
+    return serve_apps.app_names()
