@@ -63,19 +63,20 @@ def confirm(
             return
         tried.add(trial)
         number = trial.round_number
+        label = f"Confirming {_NAMES[trial.role]}, round {number} of {n_rounds}"
         display.trial_started(
-            f"Confirming {_NAMES[trial.role]}, round {number} of {n_rounds}",
+            label,
             trial.configuration,
             f"{len(contenders(record, best))} configurations are measured afresh in turn",
         )
-        display.phase("deploying and measuring")
+        display.phase(label, "deploying and measuring")
         start_s = time.monotonic()
         observation = measure(trial)
         wall_s = time.monotonic() - start_s
         journal.confirmation_ended(
             trial.role.value, observation, wall_s=wall_s, round_number=number
         )
-        display.trial_ended(observation, wall_s=wall_s, is_fresh=True)
+        display.trial_ended(label, observation, wall_s=wall_s, is_fresh=True)
 
 
 def is_confirmed(record: SearchRecord, *, n_rounds: int) -> bool:

@@ -92,7 +92,9 @@ class SearchTrials:
             header,
             n_done=len(record.trials),
             max_trials=self._request.max_trials,
-            best=None if best is None else best.score,
+            best=best,
+            usd=sum(each.usd or 0.0 for each in (*record.trials, *record.confirmations)),
+            max_cost_usd=self._request.max_cost_usd,
         )
         started_serve = serve_apps.start_serve(http=self._request.workload.path is LoadPath.HTTP)
         serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
@@ -160,6 +162,7 @@ class SearchTrials:
                 app_prefix=self._app_prefix,
                 scratch=self._directory / TUNE_NAME,
                 display=self._display,
+                label_of=self._label_of,
             )
         except ClusterError:
             # Tune wraps what a listener raises, which says better what happened.
@@ -203,7 +206,11 @@ class SearchTrials:
             self._journal.trial_started(
                 number, suggestion.configuration, why=suggestion.why, expected=suggestion.expected
             )
-        self._display.trial_started(f"Trial {number}", suggestion.configuration, suggestion.why)
+        self._display.trial_started(_label(number), suggestion.configuration, suggestion.why)
+
+    def _label_of(self, trial_id: str) -> str | None:
+        running = self._running.get(trial_id)
+        return None if running is None else _label(running.number)
 
     def _told(
         self, configuration: Configuration, header: SearchHeader, tried: Sequence[Observation]
@@ -220,7 +227,7 @@ class SearchTrials:
         wall_s = time.monotonic() - running.start_s
         with self._keeping_errors():
             self._journal.trial_ended(running.number, observation, wall_s=wall_s)
-        self._display.trial_ended(observation, wall_s=wall_s)
+        self._display.trial_ended(_label(running.number), observation, wall_s=wall_s)
         if self._knowledge is not None:
             self._knowledge.learn(observation)
         if observation.status is FAILED:
@@ -261,3 +268,7 @@ class SearchTrials:
             measure=measure,
             display=self._display,
         )
+
+
+def _label(number: int) -> str:
+    return f"Trial {number}"

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def run_trials(
     app_prefix: str,
     scratch: Path,
     display: SearchDisplay,
+    label_of: Callable[[str], str | None],
 ) -> None:
     """Run trials until the searcher has finished.
 
@@ -56,6 +57,7 @@ def run_trials(
         scratch: A directory for Tune's own files. It is emptied first, of what a killed search
             left there, and gone at the end.
         display: Told about phases.
+        label_of: What it calls a trial, by Tune's id; None where that has ended.
 
     Raises:
         KeyboardInterrupt: On SIGINT, once Tune has ended the trial's process.
@@ -79,7 +81,9 @@ def run_trials(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                storage_path=str(scratch.resolve()), verbose=0, callbacks=[PhaseCallback(display)]
+                storage_path=str(scratch.resolve()),
+                verbose=0,
+                callbacks=[PhaseCallback(display, label_of)],
             ),
         )
         tuner.fit()
