@@ -44,7 +44,7 @@ CALL_TIMEOUT_S = 30.0
 
 WAITING_PHASES = {
     AskState.WAITING: "waiting for resources",
-    AskState.PROVISIONING: "waiting for a node",
+    AskState.PROVISIONING: "provisioning a node",
 }
 """What a trial is said to do that has not got its resources yet."""
 
@@ -133,7 +133,7 @@ class AppEndpoint:
 
     def facts(self) -> EndpointFacts:
         """See `Endpoint.facts`."""
-        versions = {"ray": ray.__version__}
+        versions = {"ray": ray.__version__, "nodes": ",".join(sorted(self.nodes))}
         if not self.target.reports_facts:
             nothing = {"cpu": "logical", "compute": "none", "memory": "none"}
             return EndpointFacts(environment=versions, enforcement=nothing)

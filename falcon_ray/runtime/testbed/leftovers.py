@@ -17,7 +17,7 @@ from ray._private.state import actors as actor_table  # the public one needs the
 from ray.util import placement_group_table
 
 POLL_S = 0.1
-KEPT = frozenset({"ServeController", "ProxyActor", "CurveStore"})
+KEPT = frozenset({"ServeController", "ProxyActor", "CurveStore", "ClusterLedger"})
 """Actors that outlive trials and searches on purpose."""
 _WORKER = "ray::"
 _RAYS_OWN = (
