@@ -19,12 +19,16 @@ class LedgerNode:
         shape: What it has, in use or not.
         used_cpus: Cores that Ray counts as in use now, by whomever.
         used_gpus: GPUs likewise.
+        node_type: Name of the `NodeType` that it is one of; None where the autoscaler did not add
+            it, or that is not known. Known types keep nodes from being counted twice, as there
+            and as ones that can be added.
     """
 
     node_id: str
     shape: NodeShape
     used_cpus: float = 0.0
     used_gpus: float = 0.0
+    node_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,7 @@ class NodeType:
     Attributes:
         name: Of the type.
         shape: What each of them has.
-        max_nodes: How many there can be at once.
+        max_nodes: How many there can be at once, those that are there included.
     """
 
     name: str
@@ -68,7 +72,7 @@ class AskState(Enum):
     WAITING = "waiting"
     """Others have what it needs."""
     PROVISIONING = "provisioning"
-    """It waits for nodes that the autoscaler can add."""
+    """It waits for nodes that the autoscaler can add, or that are gone and may come back."""
     GRANTED = "granted"
     """The resources are its own until it gives them back or stops to tell that it is alive."""
     INFEASIBLE = "infeasible"
