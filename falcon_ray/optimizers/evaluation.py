@@ -160,6 +160,7 @@ class Evaluation:
         The highest of several noisy scores flatters itself, and nothing would improve on it.
         """
         rows, _ = self._history.feasible()
+        rows = rows[self.experts.remembers(rows)]
         if rows.size == 0:
             return 0.0
         beliefs = self.experts.believe(rows)
@@ -226,13 +227,15 @@ class Evaluation:
     def recommended(self) -> Observation | None:
         """The feasible trial that is believed to be the best; None when there is none."""
         rows, observations = self._history.feasible()
-        if rows.size == 0:
+        kept = np.flatnonzero(self.experts.remembers(rows))
+        if kept.size == 0:
             return None
+        rows = rows[kept]
         beliefs = self.experts.believe(rows)
         value = log_value(
             beliefs, self._history.objective, self._history.usd_per_hour[rows], with_limits=False
         )
-        return observations[int(np.argmax(value))]
+        return observations[int(kept[int(np.argmax(value))])]
 
     def outlook(self, look: Look) -> Outlook | None:
         """What is left to gain among candidates; None before the first feasible trial."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from falcon_ray.errors import InputError
@@ -26,6 +27,7 @@ from falcon_ray.optimizers.gaussian_process import (
     fitted,
 )
 from falcon_ray.optimizers.history import History
+from falcon_ray.optimizers.remembering import MAX_FITTED, MAX_REMEMBERED, n_fitted, remembered
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.space.objective import SearchObjective
 
@@ -41,6 +43,8 @@ MAX_RESIDUAL_SD = 0.5
 would draw the search to whatever is known least. Chosen on both tables of language models."""
 METRIC_CORRELATION = 0.5
 """Assumed between the errors of two latencies, and of two rates; of one of each, minus as much."""
+MAX_BOUNDS = 64
+"""Trials too slow to measure that beliefs are made of: the latest."""
 LEAST_WEIGHT = 0.01
 """Experts below it are not asked."""
 
@@ -99,6 +103,7 @@ class Experts:
         self._expected = [self._expectation(each) for each in chosen]
         self._fitted: tuple[int, list[Hyperparameters]] = (0, [])
         self._processes: list[LogProcess] = []
+        self._remembered: IndexArray = np.array([], dtype=np.intp)
         self._weights = np.exp(self._log_weights)
         self._level: dict[str, float] = {}
 
@@ -120,12 +125,25 @@ class Experts:
             believed: Pending candidates that count as having shown their posterior means, shape
                 (p,); all pending ones where they are left out.
         """
-        evidence = self._evidence(history)
+        everything = self._evidence(history)
+        rows, scores = history.scored()
+        has_evidence = np.isin(rows, everything.rows)
+        rows, scores = rows[has_evidence], scores[has_evidence]
+        self._remembered = remembered(self._coordinates, rows, scores, at_most=MAX_REMEMBERED)
+        evidence = everything.of(self._remembered)
         expected = [self._levelled(i, evidence) for i in range(len(self._names))]
         bounds = self._bounds(history)
-        n_trials = int(np.unique(evidence.rows).size)
+        n_trials = n_fitted(rows.size)
         if self._fitted[0] != n_trials:
-            factors = [fitted(self._coordinates, each, evidence) for each in expected]
+            # To the first trials only, so that a replay fits what the first run did.
+            of_these = remembered(
+                self._coordinates, rows[:n_trials], scores[:n_trials], at_most=MAX_FITTED
+            )
+            shown = everything.of(of_these)
+            factors = [
+                fitted(self._coordinates, self._levelled(i, shown), shown)
+                for i in range(len(self._names))
+            ]
             self._fitted = n_trials, factors
         factors = self._fitted[1] or [Hyperparameters()] * len(expected)
         self._processes = [
@@ -142,6 +160,13 @@ class Experts:
         log_weights = self._log_weights + LIKELIHOOD_POWER * likelihoods
         weights = np.exp(log_weights - log_weights.max())
         self._weights = weights / weights.sum()
+
+    def remembers(self, rows: IndexArray) -> NDArray[np.bool_]:
+        """Whether beliefs are made of the trials of candidates, shape of `rows`.
+
+        Of others only what is expected of them by now is believed, and not what they showed.
+        """
+        return np.isin(rows, self._remembered)
 
     def believe(self, rows: IndexArray) -> tuple[Belief, ...]:
         """Beliefs about candidates, shape (r,), of every expert that counts."""
@@ -184,7 +209,7 @@ class Experts:
 
     def _bounds(self, history: History) -> Evidence:
         """Rates that are only known to be no higher; empty where no rate is modelled."""
-        rows, logs = history.bounded_rates()
+        rows, logs = (each[-MAX_BOUNDS:] for each in history.bounded_rates())
         rates = [i for i, name in enumerate(self._metrics) if name.endswith("_rps")]
         if not rates:
             rows, logs = rows[:0], logs[:0]

@@ -14,6 +14,7 @@ from scipy import linalg
 from scipy.special import log_ndtr, ndtr
 
 from falcon_ray.optimizers.coordinates import Coordinates, IndexArray
+from falcon_ray.optimizers.remembering import spread
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
 from falcon_ray.space.dimension import Scale
 
@@ -32,6 +33,8 @@ GROWING = frozenset({"batch_size", "concurrency"})
 """Dimensions along which nothing but the need of memory grows, everything else equal."""
 _OFFSETS: FloatArray = MEMORY_OFFSET_SD * np.linspace(-4, 4, 81, dtype=np.float64)
 _LEAST = 1e-3
+MAX_VERDICTS = 256
+"""Of trials that ran, and of those that did not, from which neighbours learn, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,9 +116,10 @@ class Feasibility:
         if not any(growing):
             return found
         grows = np.array(growing)
+        fixed, amounts = codes[rows][:, ~grows], codes[rows][:, grows]
         for row in np.unique(out_of_memory):
-            same = (codes[rows][:, ~grows] == codes[row][~grows]).all(axis=1)
-            found |= same & (codes[rows][:, grows] >= codes[row][grows]).all(axis=1)
+            same = (fixed == codes[row][~grows]).all(axis=1)
+            found |= same & (amounts >= codes[row][grows]).all(axis=1)
         return found
 
 
@@ -140,6 +144,8 @@ def probability_of_running(
     """
     if infeasible.size == 0:
         return np.ones(rows.size)
+    ran = spread(coordinates, ran, at_most=MAX_VERDICTS)
+    infeasible = spread(coordinates, infeasible, at_most=MAX_VERDICTS)
     seen = np.concatenate([ran, infeasible])
     labels = np.concatenate([np.full(ran.size, LABEL), np.full(infeasible.size, -LABEL)])
     prior = OFFSET_SD**2 + SIGNAL_SD**2

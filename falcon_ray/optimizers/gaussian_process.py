@@ -53,6 +53,11 @@ class Evidence:
     metric: IndexArray
     logs: FloatArray
 
+    def of(self, candidates: IndexArray) -> "Evidence":
+        """What was observed of some candidates, in the same order."""
+        kept = np.isin(self.rows, candidates)
+        return Evidence(rows=self.rows[kept], metric=self.metric[kept], logs=self.logs[kept])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Expectation:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falcon_ray.errors import InputError
-from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import SearchObjective
 from falcon_ray.space.observation import InfeasibleCause, Observation, TrialStatus
 
@@ -52,6 +52,7 @@ class History:
         self.objective = objective
         self.usd_per_hour = prices
         self._observations: list[tuple[int, Observation]] = []
+        self._scores: list[float | None] = []
         self._pending: dict[int, None] = {}
         self._available: MaskArray = np.ones(len(space), dtype=np.bool_)
 
@@ -68,10 +69,18 @@ class History:
                 "observe only trials of the space that the optimizer was made for"
             )
         self._observations.append((index, observation))
+        self._scores.append(self._score(index, observation))
         self._pending.pop(index, None)
         # What the infrastructure broke once is not held against the candidate; twice is enough.
         again = observation.status is TrialStatus.FAILED and self._n_ended(index) == 1
         self._available[index] = again
+
+    def _score(self, index: int, observation: Observation) -> float | None:
+        if observation.measurement is None:
+            return None
+        return self.objective.score_measurement(
+            observation.measurement, usd_per_hour=float(self.usd_per_hour[index])
+        )
 
     def _n_ended(self, index: int) -> int:
         return sum(each == index for each, _ in self._observations)
@@ -80,6 +89,20 @@ class History:
         """Enter a suggestion: the candidate at `index` is pending until it is observed."""
         self._pending[index] = None
         self._available[index] = False
+
+    def withdraw(self, configuration: Configuration) -> None:
+        """Take a suggestion back: it is pending no longer, and available as it was before.
+
+        Raises:
+            InputError: The configuration is not pending.
+        """
+        index = self.space.position(configuration)
+        if index is None or index not in self._pending:
+            raise InputError(
+                f"{configuration} is not pending; withdraw only what was suggested and did not end"
+            )
+        del self._pending[index]
+        self._available[index] = True
 
     @property
     def available(self) -> IndexArray:
@@ -159,11 +182,8 @@ class History:
         """The trials with a score, with the positions of their candidates, shape (k,)."""
         found = [
             (index, each)
-            for index, each in self._observations
-            if each.measurement is not None
-            and self.objective.score_measurement(
-                each.measurement, usd_per_hour=float(self.usd_per_hour[index])
-            )
+            for (index, each), score in zip(self._observations, self._scores, strict=True)
+            if score
         ]
         rows = np.array([index for index, _ in found], dtype=np.intp)
         return rows, tuple(each for _, each in found)
@@ -174,15 +194,22 @@ class History:
         None when nothing feasible was measured.
         """
         found: tuple[Observation, float] | None = None
-        for index, observation in self._observations:
-            if observation.measurement is None:
-                continue
-            score = self.objective.score_measurement(
-                observation.measurement, usd_per_hour=float(self.usd_per_hour[index])
-            )
+        for (_, observation), score in zip(self._observations, self._scores, strict=True):
             if score is not None and (found is None or score > found[1]):
                 found = observation, score
         return found
+
+    def scored(self) -> tuple[IndexArray, FloatArray]:
+        """The candidates that were measured, in the order in which the first trial of each ended.
+
+        Returns:
+            The candidates, each once, and the highest score of each, 0 without one; shape (k,).
+        """
+        found: dict[int, float] = {}
+        for (index, each), score in zip(self._observations, self._scores, strict=True):
+            if each.status is TrialStatus.MEASURED:
+                found[index] = max(found.get(index, 0.0), score or 0.0)
+        return np.array(list(found), dtype=np.intp), np.array(list(found.values()), dtype=float)
 
     def rng(self, seed: int) -> np.random.Generator:
         """The random numbers of the next suggestion, fixed by the seed and the step.

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from falcon_ray.errors import InputError
 from falcon_ray.optimizers.history import History
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.objective import Objective, Slo
@@ -172,3 +173,27 @@ def test_prices_are_copied() -> None:
     books = History(SPACE, Objective(), prices)
     prices[0] = 99.0
     assert books.usd_per_hour[0] == 1.0
+
+
+def test_the_best_score_of_each_candidate_is_told_in_the_order_of_the_first_trials() -> None:
+    books = history()
+    for each in (ran(D, 10.0), ran(B, 30.0), infeasible(A), ran(D, 20.0)):
+        books.observe(each)
+    rows, scores = books.scored()
+    assert rows.tolist() == [3, 1]
+    # 3600 s/h of the better trial at 1 USD/h.
+    assert scores.tolist() == [20.0 * 3600, 30.0 * 3600]
+
+
+def test_what_is_withdrawn_is_available_again_and_leaves_no_trace() -> None:
+    books = history()
+    books.expect(3)
+    books.withdraw(D)
+    assert books.pending.size == 0
+    assert books.n_steps == 0
+    assert books.available.tolist() == [0, 1, 2, 3]
+
+
+def test_only_what_is_pending_can_be_withdrawn() -> None:
+    with pytest.raises(InputError, match="is not pending; withdraw only what was suggested"):
+        history().withdraw(D)
