@@ -17,6 +17,7 @@ from falcon_ray.optimizers.experts import Belief, Experts, by_name, log_value
 from falcon_ray.optimizers.feasibility import Feasibility, Verdicts
 from falcon_ray.optimizers.gaussian_process import Posterior
 from falcon_ray.optimizers.history import History
+from falcon_ray.optimizers.readiness import Readiness, preference
 from falcon_ray.optimizers.stopping import CLEAR_GAIN, Outlook
 from falcon_ray.space.configuration import FloatArray
 from falcon_ray.space.observation import Observation, TrialStatus
@@ -169,13 +170,16 @@ class Evaluation:
         )
         return float(np.exp(value.max()))
 
-    def appeal(self, look: Look, incumbent: Incumbent) -> FloatArray:
+    def appeal(
+        self, look: Look, incumbent: Incumbent, readiness: Readiness | None = None
+    ) -> FloatArray:
         """Log of what a trial of each candidate is worth, shape (r,).
 
         Before the first success the score that is expected; then the expected gain over the
         incumbent. Gains are sampled for the candidates that may have one; the others come after
         all of those. With costs of trials, per cost. Of equals the cheaper one comes first: a
-        second replica, say, that is expected to double rate and price alike.
+        second replica, say, that is expected to double rate and price alike. What could start at
+        once has a bonus, see `INDIFFERENCE`; with costs of trials, starting nodes costs as well.
         """
         worth = look.log_value
         if incumbent.score > 0:
@@ -184,9 +188,7 @@ class Evaluation:
             worth = look.log_value - look.log_value.max() + np.log(gains.max()) - _HOPELESS
             worth[hopeful] = np.maximum(np.log(gains), worth[hopeful])
         worth = worth - TIE_BREAK * np.log(self._history.usd_per_hour[look.rows])
-        if self._trial_cost is None:
-            return worth
-        return worth - np.log(self._trial_cost[look.rows])
+        return worth + preference(readiness, look.rows, self._trial_cost)
 
     def gain(self, look: Look, position: int, incumbent: Incumbent) -> float:
         """Expected gain of one candidate over the incumbent, relative to it."""

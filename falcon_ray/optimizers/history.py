@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falcon_ray.errors import InputError
+from falcon_ray.optimizers.readiness import Readiness, checked
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import SearchObjective
 from falcon_ray.space.observation import InfeasibleCause, Observation, TrialStatus
@@ -111,6 +112,21 @@ class History:
         Neither suggested nor observed before, or broken by the infrastructure in their only trial.
         """
         return np.flatnonzero(self._available)
+
+    def open_to(self, readiness: Readiness | None) -> MaskArray:
+        """Which candidates may be suggested now, shape (n,).
+
+        The available ones that can be had; all available ones where none can, so that a search
+        goes on to ask for them.
+
+        Raises:
+            InputError: The readiness speaks of another number of candidates.
+        """
+        checked(readiness, len(self.space))
+        if readiness is None:
+            return self._available
+        can_be_had = self._available & readiness.attainable
+        return can_be_had if can_be_had.any() else self._available
 
     def is_available(self, rows: IndexArray) -> MaskArray:
         """Whether candidates may be suggested, shape of `rows`."""

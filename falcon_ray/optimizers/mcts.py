@@ -23,11 +23,12 @@ from falcon_ray.optimizers.curve_cuts import CurveCuts
 from falcon_ray.optimizers.evaluation import N_JOINT, Evaluation, Incumbent, Look
 from falcon_ray.optimizers.history import History
 from falcon_ray.optimizers.optimizer import Suggestion
+from falcon_ray.optimizers.readiness import Readiness, preference
 from falcon_ray.optimizers.space_filling import most_central, most_distant
 from falcon_ray.optimizers.stopping import Outlook
 from falcon_ray.optimizers.tree import Node, build_tree
 from falcon_ray.optimizers.uct import Partition
-from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import SearchObjective
 from falcon_ray.space.observation import Observation
 
@@ -56,7 +57,7 @@ class MonteCarloTreeSearch:
         tree: Whether to walk the tree; else every candidate is evaluated.
         parallel: How pending trials count.
         trial_cost: Relative cost of a trial of each candidate, shape (n,): with it the gain per
-            cost is what counts.
+            cost is what counts, that of starting nodes included.
 
     Raises:
         InputError: Prices, costs or the prior do not fit the candidates.
@@ -117,31 +118,43 @@ class MonteCarloTreeSearch:
         """Learn metrics from a measurement, where not to go from an INFEASIBLE trial."""
         self._history.observe(observation)
 
-    def suggest(self) -> Suggestion | None:
+    def withdraw(self, configuration: Configuration) -> None:
+        """Take a suggestion back whose trial never began."""
+        self._history.withdraw(configuration)
+
+    def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:
         """The candidate whose trial is worth most in the leaf that UCT leads to.
 
         While nothing is expected and nothing measured: the most central candidate, then the one
         farthest from those tried, infeasible neighbourhoods shunned.
 
+        Args:
+            readiness: What could start now: those that can be had are chosen from, and of nearly
+                equal ones one that is ready.
+
         Returns:
             None when every candidate was suggested or observed.
+
+        Raises:
+            InputError: The readiness speaks of another number of candidates.
         """
         history, evaluation, partition = self._history, self._evaluation, self._partition
         if history.exhausted:
             return None
         if not evaluation.is_informed:
-            return self._explore()
+            return self._explore(readiness)
         evaluation.learn()
         incumbent = evaluation.incumbent()
-        look = evaluation.look(self._shortlist())
-        appeal = evaluation.appeal(look, incumbent)
+        look = evaluation.look(self._shortlist(readiness))
+        appeal = evaluation.appeal(look, incumbent, readiness)
         path = partition.walk(
             partition.best_of_leaves(look.rows, appeal), partition.visits(history.known)
         )
-        leaf = self._in_leaf(look, path[-1])
+        leaf = self._in_leaf(look, path[-1], readiness)
         if self._parallel is Parallel.THOMPSON and history.pending.size:
-            return self._suggestion(leaf, self._drawn(leaf), "the best of a draw", path)
-        at = int(np.argmax(evaluation.appeal(leaf, incumbent)))
+            at = self._drawn(leaf, readiness)
+            return self._suggestion(leaf, at, "the best of a draw", path)
+        at = int(np.argmax(evaluation.appeal(leaf, incumbent, readiness)))
         return self._suggestion(leaf, at, self._why(leaf, at, incumbent), path)
 
     def recommend(self) -> Observation | None:
@@ -169,23 +182,26 @@ class MonteCarloTreeSearch:
     def _is_large(self) -> bool:
         return len(self._history.space) > MAX_LOOKED_AT
 
-    def _shortlist(self) -> IndexArray:
-        """Available candidates to value: all of a small space, the likeliest of every leaf else."""
+    def _shortlist(self, readiness: Readiness | None = None) -> IndexArray:
+        """Candidates to value: all that are open, the likeliest of every leaf of a large space."""
         history = self._history
+        is_open = history.open_to(readiness)
         if not self._is_large:
-            return history.available
+            return np.flatnonzero(is_open)
         share = max(2, MAX_LOOKED_AT // (2 * len(self._partition.leaves)))
         chosen: list[IndexArray] = []
         for leaf in self._partition.leaves:
-            first = self._ranked[id(leaf)][: share + history.n_steps]
-            chosen.append(first[history.is_available(first)][:share])
+            ranked = self._ranked[id(leaf)]
+            # Without readiness no more than the steps so far are missing from the first ones.
+            first = ranked if readiness is not None else ranked[: share + history.n_steps]
+            chosen.append(first[is_open[first]][:share])
         # Some are drawn: the ranking is the prior's, and without one it is none.
         drawn = history.rng(self._seed).integers(len(history.space), size=MAX_LOOKED_AT // 4)
-        chosen.append(drawn[history.is_available(drawn)])
+        chosen.append(drawn[is_open[drawn]])
         found = np.unique(np.concatenate(chosen))
-        return found if found.size else history.available[:MAX_LOOKED_AT]
+        return found if found.size else np.flatnonzero(is_open)[:MAX_LOOKED_AT]
 
-    def _in_leaf(self, look: Look, leaf: Node) -> Look:
+    def _in_leaf(self, look: Look, leaf: Node, readiness: Readiness | None) -> Look:
         """What is believed of the candidates of a leaf, of the likeliest of a large one.
 
         Half of those in a large one go by rank, half are drawn: ranks of a wrong prior mislead.
@@ -195,16 +211,19 @@ class MonteCarloTreeSearch:
             inside = np.isin(look.rows, leaf.rows, assume_unique=True)
             return look.at(np.flatnonzero(inside))
         rows = self._ranked[id(leaf)]
+        if readiness is not None:
+            rows = rows[history.open_to(readiness)[rows]]
         if rows.size > MAX_LOOKED_AT:
             half = MAX_LOOKED_AT // 2
             drawn = history.rng(self._seed).choice(rows, size=half)
             rows = np.unique(np.concatenate([rows[: half + history.n_steps], drawn]))
         return self._evaluation.look(rows[history.is_available(rows)])
 
-    def _drawn(self, leaf: Look) -> int:
+    def _drawn(self, leaf: Look, readiness: Readiness | None) -> int:
         """The best of one draw (Thompson, 1933) among the likeliest candidates of a leaf."""
         promising = np.argsort(-leaf.log_value, kind="stable")[: 4 * N_JOINT]
         scores = self._evaluation.draw(leaf.at(promising), 1)[0]
+        scores = scores * np.exp(preference(readiness, leaf.rows[promising], None))
         # Where the draw keeps no limit anywhere, the candidate that is likeliest to.
         return int(promising[int(np.argmax(scores)) if scores.any() else 0])
 
@@ -233,11 +252,14 @@ class MonteCarloTreeSearch:
             expected={name: median for name, (median, _) in expected.items()},
         )
 
-    def _explore(self) -> Suggestion:
-        """A space-filling start."""
+    def _explore(self, readiness: Readiness | None) -> Suggestion:
+        """A space-filling start; the very first trial is one that is ready, where any is."""
         history, coordinates = self._history, self._evaluation.coordinates
         rng = history.rng(self._seed)
-        rows = history.available
+        is_open = history.open_to(readiness)
+        rows = np.flatnonzero(is_open)
+        if readiness is not None and history.n_steps == 0 and (is_open & readiness.ready).any():
+            rows = np.flatnonzero(is_open & readiness.ready)
         if rows.size > MAX_LOOKED_AT:
             rows = np.sort(rng.choice(rows, size=MAX_LOOKED_AT, replace=False))
         running = self._evaluation.running(rows)
@@ -256,7 +278,8 @@ class MonteCarloTreeSearch:
             at = most_central(coordinates, rows, rng)
             why = "in the middle of the space: nothing is known yet"
         else:
-            at = most_distant(coordinates, rows, tried=tried, weights=running, rng=rng)
+            weights = running * np.exp(preference(readiness, rows, None))
+            at = most_distant(coordinates, rows, tried=tried, weights=weights, rng=rng)
             why = f"far from the {tried.size:,} tried: nothing is measured yet"
         row = int(rows[at])
         history.expect(row)

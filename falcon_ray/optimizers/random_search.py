@@ -1,12 +1,16 @@
 """Random search: the yardstick that every other optimizer has to beat.
 
-It draws candidates uniformly without replacement. It knows nothing of prices or metrics,
-except to say at the end which measurement was the best.
+It draws candidates uniformly without replacement, whatever is ready: a yardstick has no
+preferences. It knows nothing of prices or metrics, except to say at the end which measurement was
+the best.
 """
+
+import numpy as np
 
 from falcon_ray.optimizers.history import History
 from falcon_ray.optimizers.optimizer import Suggestion
-from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
+from falcon_ray.optimizers.readiness import Readiness
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import SearchObjective
 from falcon_ray.space.observation import Observation
 
@@ -32,9 +36,9 @@ class RandomSearch:
         self._history = History(space, objective, usd_per_hour)
         self._seed = seed
 
-    def suggest(self) -> Suggestion | None:
-        """A uniformly random candidate among the available ones; None when none is left."""
-        available = self._history.available
+    def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:
+        """A uniformly random candidate among those that can be had; None when none is left."""
+        available = np.flatnonzero(self._history.open_to(readiness))
         if available.size == 0:
             return None
         index = int(self._history.rng(self._seed).choice(available))
@@ -47,6 +51,10 @@ class RandomSearch:
     def observe(self, observation: Observation) -> None:
         """Take note of a trial; its configuration is not suggested again."""
         self._history.observe(observation)
+
+    def withdraw(self, configuration: Configuration) -> None:
+        """Take a suggestion back whose trial never began."""
+        self._history.withdraw(configuration)
 
     def recommend(self) -> Observation | None:
         """The best raw measurement that is feasible; None when there is none."""

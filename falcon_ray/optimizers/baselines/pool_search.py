@@ -12,7 +12,8 @@ import numpy as np
 
 from falcon_ray.optimizers.history import History, IndexArray, MaskArray
 from falcon_ray.optimizers.optimizer import Suggestion
-from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
+from falcon_ray.optimizers.readiness import Readiness
+from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
 from falcon_ray.space.objective import SearchObjective
 from falcon_ray.space.observation import Observation, TrialStatus
 
@@ -83,8 +84,11 @@ class PoolSearch:
         self._chooser = chooser
         self._scored: list[tuple[int, float]] = []
 
-    def suggest(self) -> Suggestion | None:
-        """What the chooser chooses; None when every candidate was suggested or observed."""
+    def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:
+        """What the chooser chooses; None when every candidate was suggested or observed.
+
+        Among those that can be had; an opponent does not prefer what is ready.
+        """
         history = self._history
         if history.exhausted:
             return None
@@ -92,7 +96,7 @@ class PoolSearch:
             tried=np.array([index for index, _ in self._scored], dtype=np.intp),
             log_scores=np.array([score for _, score in self._scored], dtype=np.float64),
             pending=history.pending,
-            available=history.available,
+            available=np.flatnonzero(history.open_to(readiness)),
         )
         index, why = self._chooser(trials, history.rng(self._seed))
         history.expect(index)
@@ -110,6 +114,10 @@ class PoolSearch:
                 observation.measurement, usd_per_hour=float(self._history.usd_per_hour[index])
             )
         self._scored.append((index, float("nan") if score is None else float(np.log(score))))
+
+    def withdraw(self, configuration: Configuration) -> None:
+        """Take a suggestion back whose trial never began."""
+        self._history.withdraw(configuration)
 
     def recommend(self) -> Observation | None:
         """The best raw measurement that is feasible; None when there is none."""

@@ -17,8 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from falcon_ray.errors import InputError
 from falcon_ray.optimizers.optimizer import Optimizer, Suggestion
+from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.optimizers.replay import ReplayTask, Tried, replay
-from falcon_ray.space.configuration import FloatArray
+from falcon_ray.space.configuration import Configuration, FloatArray
 from falcon_ray.space.observation import Observation
 
 Maker: TypeAlias = Callable[[int], Optimizer]
@@ -149,10 +150,10 @@ class TimedOptimizer:
         self._clock = clock
         self.seconds: list[float] = []
 
-    def suggest(self) -> Suggestion | None:
+    def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:
         """See `Optimizer`."""
         start_s = self._clock()
-        suggestion = self._optimizer.suggest()
+        suggestion = self._optimizer.suggest(readiness)
         self.seconds.append(self._clock() - start_s)
         return suggestion
 
@@ -161,6 +162,10 @@ class TimedOptimizer:
         start_s = self._clock()
         self._optimizer.observe(observation)
         self.seconds[-1] += self._clock() - start_s
+
+    def withdraw(self, configuration: Configuration) -> None:
+        """See `Optimizer`."""
+        self._optimizer.withdraw(configuration)
 
     def recommend(self) -> Observation | None:
         """See `Optimizer`."""

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from falcon_ray.optimizers.optimizer import Suggestion
+from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.optimizers.replay import ReplayTask
+from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.listed import ListedSpace
 from falcon_ray.space.objective import Objective
@@ -67,7 +69,8 @@ class Listed:
         self.events: list[str] = []
         self.observed: list[Observation] = []
 
-    def suggest(self) -> Suggestion | None:
+    def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:
+        del readiness
         if not self._left:
             return None
         index = self._left.pop(0)
@@ -78,6 +81,9 @@ class Listed:
         index = self._task.space.position(observation.configuration)
         self.events.append(f"observe {index}")
         self.observed.append(observation)
+
+    def withdraw(self, configuration: Configuration) -> None:
+        self.events.append(f"withdraw {self._task.space.position(configuration)}")
 
     def recommend(self) -> Observation | None:
         return None

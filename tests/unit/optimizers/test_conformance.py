@@ -9,6 +9,7 @@ import pytest
 
 from falcon_ray.errors import InputError
 from falcon_ray.optimizers.optimizer import Optimizer
+from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.optimizers.registry import OPTIMIZERS, make_optimizer
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.objective import Objective
@@ -318,6 +319,97 @@ def test_every_suggestion_says_why_in_one_line(name: str, *, informed: bool) -> 
         assert len(suggestion.why) > 10
         assert "\n" not in suggestion.why
         optimizer.observe(measured(suggestion.configuration, WITHOUT_SLO))
+
+
+def readiness(
+    space: ConfigurationSpace, *, unattainable: Sequence[int] = (), ready: Sequence[int] = ()
+) -> Readiness:
+    """By position; what is neither could have a node at the cost 1."""
+    costs = np.ones(len(space))
+    costs[list(unattainable)] = np.inf
+    is_ready = np.zeros(len(space), dtype=np.bool_)
+    is_ready[list(ready)] = True
+    return Readiness(is_ready, np.where(is_ready, 0.0, costs))
+
+
+@every_optimizer
+@every_prior
+@every_objective
+def test_what_cannot_be_had_is_suggested_only_when_nothing_else_is_left(
+    name: str, objective: Objective, *, informed: bool
+) -> None:
+    optimizer = make(name, NINE, objective, informed=informed)
+    lost = [0, 1, 4, 8]
+    tried: list[int] = []
+    for _ in NINE.candidates:
+        suggestion = optimizer.suggest(readiness(NINE, unattainable=lost))
+        assert suggestion is not None
+        tried.append(NINE.index[suggestion.configuration])
+        optimizer.observe(measured(suggestion.configuration, objective))
+    assert set(tried[5:]) == set(lost)
+    assert optimizer.suggest(readiness(NINE, unattainable=lost)) is None
+
+
+@every_optimizer
+@every_prior
+@pytest.mark.parametrize("n_trials", [0, 3, 9])
+def test_equal_observations_and_readiness_give_equal_suggestions(
+    name: str, n_trials: int, *, informed: bool
+) -> None:
+    now = readiness(SPACE, unattainable=range(0, 120, 7), ready=range(3, 120, 5))
+    found: list[object] = []
+    for earlier in (None, readiness(SPACE, unattainable=range(60))):
+        optimizer = make(name, SPACE, seed=5, informed=informed)
+        for configuration in SPACE.candidates[:n_trials]:
+            optimizer.observe(measured(configuration, WITHOUT_SLO))
+        taken_back = optimizer.suggest(earlier)  # what was ready before leaves no trace
+        assert taken_back is not None
+        optimizer.withdraw(taken_back.configuration)
+        found.append(optimizer.suggest(now))
+    assert found[0] == found[1]
+
+
+@every_optimizer
+@every_prior
+def test_where_all_is_ready_readiness_changes_nothing(name: str, *, informed: bool) -> None:
+    plain, told = (make(name, SPACE, seed=5, informed=informed) for _ in range(2))
+    for _ in range(5):
+        suggestion = plain.suggest()
+        assert told.suggest(readiness(SPACE, ready=range(len(SPACE)))) == suggestion
+        assert suggestion is not None
+        for each in (plain, told):
+            each.observe(measured(suggestion.configuration, WITHOUT_SLO))
+
+
+@every_optimizer
+@every_prior
+def test_a_withdrawn_suggestion_is_as_if_it_had_never_been_made(
+    name: str, *, informed: bool
+) -> None:
+    optimizer = make(name, NINE, seed=2, informed=informed)
+    run(optimizer, WITHOUT_SLO, 3)
+    first = optimizer.suggest()
+    assert first is not None
+    for _ in range(3):  # unlike a failure, it may be taken back any number of times
+        optimizer.withdraw(first.configuration)
+        assert optimizer.suggest() == first
+
+
+@every_optimizer
+@every_prior
+def test_only_a_pending_suggestion_can_be_withdrawn(name: str, *, informed: bool) -> None:
+    optimizer = make(name, NINE, informed=informed)
+    configuration = run(optimizer, WITHOUT_SLO, 1)[0]
+    with pytest.raises(InputError, match="is not pending"):
+        optimizer.withdraw(configuration)
+
+
+@every_optimizer
+@every_prior
+def test_readiness_of_another_space_is_refused(name: str, *, informed: bool) -> None:
+    optimizer = make(name, NINE, informed=informed)
+    with pytest.raises(InputError, match="speaks of 2 candidates, the space has 9"):
+        optimizer.suggest(readiness(TWO))
 
 
 @pytest.mark.parametrize(

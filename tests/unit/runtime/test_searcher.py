@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from falcon_ray.errors import InputError
 from falcon_ray.optimizers.optimizer import Suggestion
+from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, OBSERVATION_KEY, FalconSearch
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.dimension import Value
@@ -30,13 +31,17 @@ class FakeOptimizer:
         self._left = list(space.candidates)
         self._events = events
 
-    def suggest(self) -> Suggestion | None:
+    def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:
+        del readiness
         if not self._left:
             return None
         return Suggestion(configuration=self._left.pop(0), why="next", expected={})
 
     def observe(self, observation: Observation) -> None:
         self._events.append(f"learnt {observation.status.value}")
+
+    def withdraw(self, configuration: Configuration) -> None:
+        self._left.insert(0, configuration)
 
     def recommend(self) -> Observation | None:
         return None
