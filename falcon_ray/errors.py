@@ -11,6 +11,7 @@
     `-- TrialError                    how one trial ended without a measurement
         |-- InfeasibleError           a fact about the configuration: teaches the search
         `-- TrialFailedError          a fact about the infrastructure: retried, teaches nothing
+            |-- NodesUnavailableError the nodes for it did not come: not retried at once
             `-- ReplicaLostError      a replica's process died, and nobody knows of what
 
 The messages say what is wrong, with which value, and what to do next.
@@ -105,3 +106,7 @@ class TrialFailedError(TrialError):
 
 class ReplicaLostError(TrialFailedError):
     """A replica's process died of an unknown cause: once is an accident, every time is a crash."""
+
+
+class NodesUnavailableError(TrialFailedError):
+    """The nodes that a trial needs did not come in time: no lesson, and no use to ask at once."""

@@ -22,6 +22,8 @@ from falcon_ray.report.kept_prior import read_prior, write_prior
 from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.cluster_nodes import ledger_nodes, node_types
+from falcon_ray.runtime.cluster_readiness import ClusterReadiness
 from falcon_ray.runtime.confirmation import confirm, measured_in_task
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
@@ -80,6 +82,7 @@ class SearchTrials:
         self._next_number = 1
         self._app_prefix = ""
         self._knowledge: SearchKnowledge | None = None
+        self._readiness: ClusterReadiness | None = None
         self._broken: Exception | None = None
 
     def run(self, record: SearchRecord) -> None:
@@ -128,6 +131,9 @@ class SearchTrials:
             max_trials=self._request.max_trials,
             colocate=self._request.colocate,
         )
+        self._readiness = ClusterReadiness(
+            header.space, header.pricing, nodes=ledger_nodes, types=node_types
+        )
         usd_per_hour = header.pricing.usd_per_hour(header.space.candidates)
         optimizer = make_optimizer(
             self._request.optimizer,
@@ -148,6 +154,7 @@ class SearchTrials:
             max_failed_in_a_row=MAX_FAILED_IN_A_ROW + parallel - 1,
             stop_early=self._request.stop_early,
             annotate=lambda configuration: self._told(configuration, header, searcher.observations),
+            readiness=self._readiness.now,
             on_suggestion=self._started,
             on_observation=self._ended,
         )
@@ -227,6 +234,8 @@ class SearchTrials:
         wall_s = time.monotonic() - running.start_s
         with self._keeping_errors():
             self._journal.trial_ended(running.number, observation, wall_s=wall_s)
+        if self._readiness is not None:
+            self._readiness.learn(observation)
         self._display.trial_ended(_label(running.number), observation, wall_s=wall_s)
         if self._knowledge is not None:
             self._knowledge.learn(observation)

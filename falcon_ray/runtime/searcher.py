@@ -19,6 +19,7 @@ from falcon_ray.errors import InputError
 from falcon_ray.knowledge.mixture import ExpertMixture
 from falcon_ray.optimizers.mcts import Parallel
 from falcon_ray.optimizers.optimizer import ForesightedOptimizer, Optimizer, Suggestion
+from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.optimizers.registry import make_optimizer
 from falcon_ray.optimizers.stopping import Outlook, why_stop
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace, FloatArray
@@ -39,6 +40,10 @@ _MEASUREMENT_NAMES = frozenset(each.name for each in fields(Measurement))
 
 def _no_annotation(configuration: Configuration) -> Mapping[str, Value]:  # noqa: ARG001
     return {}
+
+
+def _nothing_known() -> Readiness | None:
+    return None
 
 
 class FalconSearch(Searcher):
@@ -75,6 +80,7 @@ class FalconSearch(Searcher):
         annotate: Values that a trial of this configuration is told beside its dimensions, asked
             for with each suggestion and merged into what `suggest` returns, so that they arrive
             in the trainable's `config`; by default nothing. Names of dimensions are refused.
+        readiness: What could start now, asked before each suggestion; by default nothing is known.
         on_suggestion: Told about each suggestion before its trial starts.
         on_observation: Told about each observation before the optimizer learns it.
         clock: Monotonic seconds.
@@ -96,6 +102,7 @@ class FalconSearch(Searcher):
         max_failed_in_a_row: int = MAX_FAILED_IN_A_ROW,
         stop_early: bool = False,
         annotate: Callable[[Configuration], Mapping[str, Value]] = _no_annotation,
+        readiness: Callable[[], Readiness | None] = _nothing_known,
         on_suggestion: Callable[[str, Suggestion], None] | None = None,
         on_observation: Callable[[str, Observation], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -128,6 +135,7 @@ class FalconSearch(Searcher):
         self._max_failed_in_a_row = max_failed_in_a_row
         self._stop_early = stop_early
         self._annotate = annotate
+        self._readiness = readiness
         self._on_suggestion = on_suggestion
         self._on_observation = on_observation
         self._clock = clock
@@ -182,7 +190,7 @@ class FalconSearch(Searcher):
                 return None
             self.end_reason = reason
             return Searcher.FINISHED
-        suggestion = self._optimizer.suggest()
+        suggestion = self._optimizer.suggest(self._readiness())
         if suggestion is None:
             if self._pending:
                 return None
@@ -219,7 +227,12 @@ class FalconSearch(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the listeners: Tune pickles its set-up, and they belong to this process."""
-        ours = {"_on_suggestion": None, "_on_observation": None, "_annotate": _no_annotation}
+        ours = {
+            "_on_suggestion": None,
+            "_on_observation": None,
+            "_annotate": _no_annotation,
+            "_readiness": _nothing_known,
+        }
         return self.__dict__ | ours
 
     def save(self, checkpoint_path: str) -> None:

@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from falcon_ray.errors import InfeasibleError, ReplicaLostError, TrialFailedError
+from falcon_ray.errors import (
+    InfeasibleError,
+    NodesUnavailableError,
+    ReplicaLostError,
+    TrialFailedError,
+)
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import Slo
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus
@@ -121,7 +126,7 @@ class TrialRecipe(Generic[EndpointT]):
                     status=TrialStatus.INFEASIBLE,
                     reason=f"its process died in each of {deaths} attempts; {observation.reason}",
                 )
-            if attempt >= self._plan.max_attempts:
+            if attempt >= self._plan.max_attempts or isinstance(failure, NodesUnavailableError):
                 return observation
             logger.warning("%s: %s; trying again", configuration, observation.reason)
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from falcon_ray.runtime.ledger.admission import Admission
 from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState, LedgerNode, NodeType
 from falcon_ray.runtime.ledger.janitor import Janitor, app_of
+from falcon_ray.runtime.ledger.line import LineCounts
 from falcon_ray.runtime.ledger.presence import Presence
 from falcon_ray.space.demand import Demand
 
@@ -73,11 +74,13 @@ class Ledger:
     Args:
         parts: What it acts through.
         lease_s: How long a trial may be silent before its lease ends.
+        grants_after_s: How long nothing is granted: a ledger that was started again first hears
+            from the trials that hold something.
     """
 
-    def __init__(self, parts: LedgerParts, *, lease_s: float) -> None:
+    def __init__(self, parts: LedgerParts, *, lease_s: float, grants_after_s: float = 0.0) -> None:
         self._parts = parts
-        self._admission = Admission(lease_s=lease_s)
+        self._admission = Admission(lease_s=lease_s, grants_from_s=parts.clock() + grants_after_s)
         self._presence = Presence()
         self._changed, self._deciding = asyncio.Condition(), asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,12 +97,8 @@ class Ledger:
         now_s = self._parts.clock()
         self._presence.hear(ask.search_id, now_s)
         if node_ids:
-            if self._admission.answer(ask.lease_id).state is AskState.UNKNOWN:
-                self._admission.restore(ask, node_ids, now_s)
-            self._admission.alive(ask.lease_id, now_s)
-            return self._admission.answer(ask.lease_id)
+            return self._admission.restore(ask, node_ids, now_s)
         self._admission.ask(ask, now_s)
-        self._admission.alive(ask.lease_id, now_s)
         self._admission.tick(now_s)
         before = self._admission.answer(ask.lease_id)
         if before.state in SETTLED or wait_s <= 0:
@@ -114,7 +113,7 @@ class Ledger:
 
     async def end_app(self, app_name: str) -> None:
         """Give back whatever is held for an application whose trial is known to be gone."""
-        for lease_id in self._admission.lease_ids():
+        for lease_id in self._admission.known():
             if app_of(lease_id) == app_name:
                 self._admission.give_back(lease_id, self._parts.clock())
         await self._decide()
@@ -127,13 +126,9 @@ class Ledger:
         """A search ends; see `Presence.leave`."""
         return self._presence.leave(search_id, self._parts.clock())
 
-    async def counts(self) -> Mapping[str | None, Mapping[AskState, int]]:
-        """How many asks are in which state, by accelerator type."""
+    async def counts(self) -> Mapping[str, LineCounts]:
+        """See `Admission.counts`."""
         return self._admission.counts()
-
-    async def lease_ids(self) -> tuple[str, ...]:
-        """All that are asked for or held."""
-        return self._admission.lease_ids()
 
     async def _start(self) -> None:
         """Begin to look around, at the first call; a constructor has no event loop to do it in."""
@@ -170,7 +165,7 @@ class Ledger:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            held = frozenset(self._admission.lease_ids())
+            held = self._admission.known()
             try:
                 await asyncio.to_thread(self._parts.janitor.sweep, held, self._parts.clock())
             except Exception as error:  # noqa: BLE001 - it is swept again

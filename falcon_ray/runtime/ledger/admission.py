@@ -139,12 +139,21 @@ class Admission:
         return Answer(state=entry.state, node_ids=node_ids, reason=entry.reason)
 
     def wanted(self) -> tuple[Ask, ...]:
-        """The asks that wait for nodes which the autoscaler can add, in the order of asking."""
+        """The asks that more nodes would help which the autoscaler can add, in their order.
+
+        Those that no node could hold that is there, and those that wait for others to end.
+        """
         return tuple(
-            entry.ask
-            for entry in self._entries.values()
-            if entry.state is AskState.PROVISIONING
-            and are_held(entry.ask.demand, self._known.with_added)
+            entry.ask for entry in self._entries.values() if self._is_helped_by_more(entry)
+        )
+
+    def _is_helped_by_more(self, entry: Entry) -> bool:
+        if entry.state is AskState.PROVISIONING:
+            return are_held(entry.ask.demand, self._known.with_added)
+        return (
+            entry.state is AskState.WAITING
+            and entry.lacks is None
+            and are_held(entry.ask.demand, self._known.addable)
         )
 
     def known(self) -> frozenset[str]:

@@ -58,22 +58,27 @@ class KnownNodes:
     def __init__(self) -> None:
         self._most: dict[NodeShape | str, tuple[NodeShape, int]] = {}
         self.live: Mapping[NodeShape, int] = Counter()
-        self.with_added: Mapping[NodeShape, int] = Counter()
+        self.addable: Mapping[NodeShape, int] = Counter()
 
     def learn(self, nodes: Sequence[LedgerNode], types: Sequence[NodeType]) -> None:
         """Take in the nodes that are there now, and the types that can be added."""
         by_type = {each.name: each for each in types}
         self.live = Counter(_kind(node.shape) for node in nodes)
         typed = Counter(node.node_type for node in nodes if node.node_type in by_type)
-        added = Counter(self.live)
+        added = Counter[NodeShape]()
         for each in types:
             added[_kind(each.shape)] += max(0, each.max_nodes - typed[each.name])
             self._remember(each.name, each.shape, max(each.max_nodes, typed[each.name]))
-        self.with_added = added
+        self.addable = added
         for shape, n in Counter(
             _kind(node.shape) for node in nodes if node.node_type not in by_type
         ).items():
             self._remember(shape, shape, n)
+
+    @property
+    def with_added(self) -> Mapping[NodeShape, int]:
+        """Those that are there and those that can be added to them."""
+        return Counter(self.live) + Counter(self.addable)
 
     @property
     def ever(self) -> Mapping[NodeShape, int]:

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.errors import InfeasibleError, NodesUnavailableError, TrialFailedError
 from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState
 from falcon_ray.space.demand import Demand
 
@@ -205,7 +205,7 @@ def _wait(
             case AskState.INFEASIBLE:
                 raise InfeasibleError(answer.reason)
             case AskState.UNAVAILABLE:
-                raise TrialFailedError(answer.reason)
+                raise NodesUnavailableError(answer.reason)
             case _:
                 if answer.state is not told:
                     on_state(answer.state)

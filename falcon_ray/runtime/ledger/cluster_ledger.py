@@ -9,6 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes, node_types
 from falcon_ray.runtime.ledger.actor import Ledger, LedgerParts
+from falcon_ray.runtime.ledger.client import HEARTBEAT_S
 from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
 from falcon_ray.runtime.ledger.janitor import Janitor
 from falcon_ray.runtime.ledger.provisioning import PlacementGroups
@@ -34,7 +35,10 @@ class ClusterLedger(Ledger):
             provisioner=PlacementGroups(),
             janitor=Janitor(_app_names, serve_apps.start_deleting),
         )
-        super().__init__(parts, lease_s=lease_s)
+        was_here = ray.get_runtime_context().was_current_actor_reconstructed
+        super().__init__(
+            parts, lease_s=lease_s, grants_after_s=2 * HEARTBEAT_S if was_here else 0.0
+        )
 
 
 class _ClusterWatch:

@@ -16,6 +16,7 @@ from pathlib import Path
 import ray
 
 from falcon_ray.optimizers.optimizer import Suggestion
+from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes
 from falcon_ray.runtime.emulated.cluster import emulated_cluster
@@ -143,9 +144,13 @@ class Listed:
     def __init__(self, configurations: Sequence[Configuration]) -> None:
         self._left = list(reversed(configurations))
 
-    def suggest(self) -> Suggestion | None:
-        """See `Optimizer.suggest`."""
+    def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:  # noqa: ARG002
+        """See `Optimizer.suggest`; what is ready changes nothing."""
         return Suggestion(configuration=self._left.pop(), why="listed") if self._left else None
+
+    def withdraw(self, configuration: Configuration) -> None:
+        """See `Optimizer.withdraw`."""
+        self._left.append(configuration)
 
     def observe(self, observation: Observation) -> None:
         """See `Optimizer.observe`; one that failed is listed again."""
