@@ -17,6 +17,8 @@ from typing import Any
 from falcon_ray.errors import InputError
 from falcon_ray.optimizers.registry import OPTIMIZERS
 from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.cluster_nodes import check_gpu_types
+from falcon_ray.runtime.job_package import own_version
 from falcon_ray.runtime.lone_latency import check_budget, lone_latency
 from falcon_ray.runtime.placement import why_no_node_fits
 from falcon_ray.runtime.ray_session import Cluster
@@ -147,10 +149,11 @@ def search_header(
     Args:
         request: What was asked.
         checked: Its target.
-        nodes: What the cluster has.
+        nodes: What the cluster has, and what can be added to it.
         directory: Where the target was looked up, for a search that goes on elsewhere.
 
     Raises:
+        ClusterError: A GPU is not in the catalogue, or is asked for and nowhere to be had.
         InputError: The space is empty or contradicts itself, something has no price, or the given
             rate cannot be certified.
     """
@@ -159,6 +162,7 @@ def search_header(
         raise InputError(
             f"there is no optimizer {request.optimizer!r}; known are {', '.join(OPTIMIZERS)}"
         )
+    check_gpu_types(nodes, (request.search_space or {}).get("gpu_type", ()))
     default = checked.space or default_space(nodes)
     space = search_space(
         default, values=request.search_space or {}, constraints=request.space_constraints
@@ -192,7 +196,8 @@ def search_header(
         baseline=baseline,
         versions={
             "python": platform.python_version(),
-            **{name: version(name) for name in ("falcon-ray", "ray", "torch", "numpy")},
+            "falcon-ray": own_version(),
+            **{name: version(name) for name in ("ray", "torch", "numpy")},
         },
         capacity_step=CERTIFIED_STEP if _finds_a_rate(request.workload) else None,
     )
@@ -225,11 +230,17 @@ def check_latency_budget(header: SearchHeader, checked: CheckedTarget, cluster: 
 def check_same_nodes(header: SearchHeader, nodes: Sequence[NodeShape]) -> None:
     """Refuse to go on elsewhere: measurements of different machines do not compare.
 
+    How many nodes there are of a kind does not matter: nodes come, go and die.
+
+    Args:
+        header: Of the search.
+        nodes: What the cluster has, and what can be added to it.
+
     Raises:
-        InputError: The cluster has other nodes than when the search began.
+        InputError: The cluster has other kinds of nodes than when the search began.
     """
-    before, now = header.settings["nodes"], _describe_nodes(nodes)
-    if before != now:
+    before, now = str(header.settings["nodes"]), _describe_nodes(nodes)
+    if _kinds(before) != _kinds(now):
         raise InputError(
             f"the search began on nodes with {before}, this cluster has {now}; go on there, or "
             "start a new search here"
@@ -261,6 +272,11 @@ def _trace_digest(request: SearchRequest) -> str | None:
         raise InputError(
             f"arrival trace {path} cannot be read: {error.strerror}; restore the file"
         ) from error
+
+
+def _kinds(description: str) -> set[str]:
+    """The kinds of nodes in what `_describe_nodes` gave."""
+    return {each.partition(" x ")[2] for each in description.split(", ")}
 
 
 def _describe_nodes(nodes: Sequence[NodeShape]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from falcon_ray.errors import EmptySpaceError, InputError
+from falcon_ray.errors import ClusterError, EmptySpaceError, InputError
 from falcon_ray.report.record import SearchHeader
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.references import Reference
@@ -14,6 +14,7 @@ from falcon_ray.runtime.search_request import SearchRequest, request_of
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
     check_latency_budget,
+    check_same_nodes,
     check_same_trace,
     check_target,
     measurement_plan,
@@ -437,3 +438,26 @@ def test_a_trace_that_changed_is_no_trace_to_go_on_with(tmp_path: Path) -> None:
 
 def test_a_search_from_before_traces_were_compared_goes_on() -> None:
     check_same_trace(replace(header(), settings={}), asked())
+
+
+def began_on(*nodes: NodeShape) -> SearchHeader:
+    return search_header(asked(), checked(), nodes, directory=Path("/home/me"))
+
+
+def test_a_search_goes_on_where_a_node_was_lost_or_came() -> None:
+    check_same_nodes(began_on(TWO_CORES, TWO_CORES), [TWO_CORES])
+    check_same_nodes(began_on(TWO_CORES), [TWO_CORES] * 3)
+    larger_memory = replace(TWO_CORES, ram_gib=8.1)
+    check_same_nodes(began_on(TWO_CORES), [larger_memory])
+
+
+def test_a_search_does_not_go_on_among_other_kinds_of_nodes() -> None:
+    four = replace(TWO_CORES, cpus=4)
+    for now in ([four], [TWO_CORES, four], [WITH_T4]):
+        with pytest.raises(InputError, match="the search began on nodes with 2 x 2 CPUs, this"):
+            check_same_nodes(began_on(TWO_CORES, TWO_CORES), now)
+
+
+def test_a_gpu_that_no_node_has_is_the_clusters_fault() -> None:
+    with pytest.raises(ClusterError, match="no node with gpu_type H100: the cluster has no GPU"):
+        header(search_space={"gpu_type": ["H100"]})
