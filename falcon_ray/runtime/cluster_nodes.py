@@ -24,6 +24,7 @@ from falcon_ray.space.dimension import Value
 GIB = 2.0**30
 ACCELERATOR_PREFIX = "accelerator_type:"
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
+NODE_TYPE_LABEL = "ray.io/node-group"
 HEAD_RESOURCE = "node:__internal_head__"
 CONFIG_FLAG = "--autoscaling-config="
 UNLIMITED_NODES = 16
@@ -56,7 +57,8 @@ def ledger_nodes_of(
         if not node["Alive"]:
             continue
         total: Mapping[str, float] = node["Resources"]
-        shape = node_shape(total, node.get("Labels") or {})
+        labels: Mapping[str, str] = node.get("Labels") or {}
+        shape = node_shape(total, labels)
         if not takes_work(shape):
             continue
         here = free.get(node["NodeID"], total)
@@ -66,6 +68,7 @@ def ledger_nodes_of(
                 shape=shape,
                 used_cpus=max(0.0, total.get("CPU", 0.0) - here.get("CPU", 0.0)),
                 used_gpus=max(0.0, total.get("GPU", 0.0) - here.get("GPU", 0.0)),
+                node_type=labels.get(NODE_TYPE_LABEL),
             )
         )
     return tuple(found)

@@ -71,7 +71,7 @@ class ClusterReadiness:
     def learn(self, observation: Observation) -> None:
         """How long nodes took to come for a trial, or that they did not come."""
         times, gpu_type = observation.times, observation.configuration.text("gpu_type", "")
-        if got_no_resources(observation):
+        if observation.never_began:
             self._refused_s[gpu_type] = self._clock()
         elif times.provision_s > 0:
             self._start_up_s[gpu_type] = times.provision_s
@@ -94,13 +94,3 @@ class ClusterReadiness:
     def _was_refused(self, gpu_type: str) -> bool:
         refused_s = self._refused_s.get(gpu_type)
         return refused_s is not None and self._clock() - refused_s < FORGIVEN_AFTER_S
-
-
-def got_no_resources(observation: Observation) -> bool:
-    """Whether a trial failed before it had anything: its nodes did not come."""
-    times = observation.times
-    return (
-        observation.status is TrialStatus.FAILED
-        and times.wait_s > 0
-        and times.deploy_s == times.teardown_s == 0
-    )

@@ -92,7 +92,7 @@ def dry_run(values: Mapping[str, Any]) -> list[str]:
 
 
 def _planned(request: SearchRequest, checked: CheckedTarget, cluster: Cluster) -> SearchHeader:
-    header = search_header(request, checked, cluster.nodes, directory=Path.cwd())
+    header = search_header(request, checked, cluster.possible_nodes, directory=Path.cwd())
     check_latency_budget(header, checked, cluster)
     return header
 

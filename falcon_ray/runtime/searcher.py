@@ -175,7 +175,8 @@ class FalconSearch(Searcher):
         """Learn past observations, without telling `on_observation`."""
         for observation in observations:
             self._observations.append(observation)
-            self._optimizer.observe(observation)
+            if not observation.never_began:
+                self._optimizer.observe(observation)
 
     def suggest(self, trial_id: str) -> dict[str, Value] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The next configuration; `FINISHED` when there is nothing left to do.
@@ -221,6 +222,8 @@ class FalconSearch(Searcher):
             observation = _observation(configuration, result)
         if self._on_observation is not None:
             self._on_observation(trial_id, observation)
+        if observation.never_began:
+            self._optimizer.withdraw(configuration)
         failed = observation.status is TrialStatus.FAILED
         self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
         self.replay([observation])

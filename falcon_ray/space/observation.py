@@ -221,6 +221,13 @@ class Observation:
         if not (math.isfinite(self.at_most_rps) and self.at_most_rps > 0):
             raise InputError(f"at_most_rps must be positive and finite, got {self.at_most_rps!r}")
 
+    @property
+    def never_began(self) -> bool:
+        """Whether it failed before it had any resources: its nodes did not come."""
+        times = self.times
+        began = times.deploy_s > 0 or times.teardown_s > 0
+        return self.status is TrialStatus.FAILED and times.wait_s > 0 and not began
+
     def to_json(self) -> dict[str, Any]:
         """The observation as plain JSON values."""
         return {

@@ -1,10 +1,6 @@
 import pytest
 
-from falcon_ray.runtime.cluster_readiness import (
-    FORGIVEN_AFTER_S,
-    ClusterReadiness,
-    got_no_resources,
-)
+from falcon_ray.runtime.cluster_readiness import FORGIVEN_AFTER_S, ClusterReadiness
 from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
@@ -93,9 +89,3 @@ def test_nothing_is_said_where_no_candidate_names_a_type() -> None:
     on_cpu = ConfigurationSpace.of({"cpu_cores": [1, 2]})
     readiness = ClusterReadiness(on_cpu, PRICING, nodes=lambda: (), types=lambda: ())
     assert readiness.now() is None
-
-
-def test_a_trial_that_was_deployed_had_its_resources() -> None:
-    assert got_no_resources(ended("L4", wait_s=1.0))
-    assert not got_no_resources(ended("L4", wait_s=1.0, deploy_s=3.0))
-    assert not got_no_resources(ended("L4", status=TrialStatus.INFEASIBLE, wait_s=1.0))

@@ -17,7 +17,7 @@ from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, OBSERVATION_KEY, Fa
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.objective import Objective, Slo
-from falcon_ray.space.observation import Measurement, Observation, TrialStatus
+from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
 from tests.fakes import VirtualClock
 
 VALUES = {"batch_size": [1, 2, 4, 8], "cpu_cores": [1, 2]}
@@ -416,3 +416,22 @@ def test_what_is_added_is_no_dimension() -> None:
 def test_an_unknown_optimizer_names_the_nearest() -> None:
     with pytest.raises(InputError, match="no optimizer 'bayes'; did you mean 'bayesian'"):
         FalconSearch(SPACE, optimizer="bayes")
+
+
+def test_a_trial_whose_nodes_did_not_come_is_as_if_it_had_not_been_suggested() -> None:
+    searcher = FalconSearch(VALUES, max_trials=len(SPACE))
+    for i in range(2):  # a configuration that the infrastructure broke may come again once only
+        values = suggested(searcher, f"waiting{i}")
+        searcher.on_trial_complete(
+            trial_id=f"waiting{i}",
+            result=carried(
+                Observation(
+                    configuration=Configuration(values),
+                    status=TrialStatus.FAILED,
+                    reason="no node came",
+                    times=TrialTimes(wait_s=600.0),
+                )
+            ),
+        )
+    tried = run_trials(searcher, len(SPACE))
+    assert {Configuration(values) for values in tried} == set(SPACE.candidates)

@@ -134,3 +134,15 @@ def test_a_metric_that_was_not_measured_is_none_and_an_unknown_one_an_error() ->
         MEASUREMENT.metric("throughput")
     with pytest.raises(InputError, match="unknown metric 'enforcement'"):
         MEASUREMENT.metric("enforcement")
+
+
+def test_a_trial_that_failed_while_it_waited_never_began() -> None:
+    configuration = Configuration({"batch_size": 1})
+
+    def ended(status: TrialStatus, times: TrialTimes) -> Observation:
+        return Observation(configuration=configuration, status=status, reason="why", times=times)
+
+    assert ended(TrialStatus.FAILED, TrialTimes(wait_s=9.0)).never_began
+    assert not ended(TrialStatus.FAILED, TrialTimes(wait_s=9.0, deploy_s=3.0)).never_began
+    assert not ended(TrialStatus.FAILED, TrialTimes()).never_began
+    assert not ended(TrialStatus.INFEASIBLE, TrialTimes(wait_s=9.0)).never_began

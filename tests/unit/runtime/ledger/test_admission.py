@@ -148,13 +148,20 @@ def test_what_waits_for_an_added_node_is_wanted_and_gets_it() -> None:
     assert ledger.state("a") is AskState.PROVISIONING
     assert [each.lease_id for each in ledger.admission.wanted()] == ["a"]
     ledger.nodes(TWO_CORES, T4)
-    assert ledger.admission.wanted() == ()
     ledger.tick()
+    assert ledger.admission.wanted() == ()
     assert ledger.admission.answer("a").node_ids == ("n1",)
 
 
-def test_what_waits_for_others_leases_is_not_wanted() -> None:
+def test_what_waits_for_others_leases_is_wanted_where_more_nodes_can_be_added() -> None:
     ledger = Ledger(T4, types=[T4_TYPE])
+    ledger.ask(ask("a", WHOLE_T4), ask("b", WHOLE_T4))
+    assert ledger.state("b") is AskState.WAITING
+    assert [each.lease_id for each in ledger.admission.wanted()] == ["b"]
+
+
+def test_what_waits_for_others_leases_waits_where_no_more_nodes_can_be_added() -> None:
+    ledger = Ledger(T4)
     ledger.ask(ask("a", WHOLE_T4), ask("b", WHOLE_T4))
     assert ledger.state("b") is AskState.WAITING
     assert ledger.admission.wanted() == ()
