@@ -8,8 +8,9 @@ It knows items and a function of a batch. It does not know models, nor Serve.
 """
 
 import asyncio
+import inspect
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -23,18 +24,19 @@ it is a callback, then a task, and the method that it calls, before it is an ite
 class BatchQueue(Generic[ItemT, ResultT]):
     """Calls a function with batches of the items that are submitted.
 
-    The function computes in the event loop on purpose: there is nothing to do meanwhile but to
-    receive requests, which another thread does.
+    A plain function computes in the event loop on purpose: there is nothing to do meanwhile but to
+    receive requests, which another thread does. One that is awaited leaves the loop to others.
 
     Args:
-        compute: From a batch of 1 to `max_batch_size` items to as many results.
+        compute: From a batch of 1 to `max_batch_size` items to as many results, or to what gives
+            them when it is awaited. One batch is computed at a time.
         max_batch_size: Items that it takes at most.
         wait_s: How long the first item of a batch may wait for the others.
     """
 
     def __init__(
         self,
-        compute: Callable[[Sequence[ItemT]], Sequence[ResultT]],
+        compute: Callable[[Sequence[ItemT]], Sequence[ResultT] | Awaitable[Sequence[ResultT]]],
         *,
         max_batch_size: int,
         wait_s: float = 0.0,
@@ -65,7 +67,7 @@ class BatchQueue(Generic[ItemT, ResultT]):
         while self._waiting:
             batch = await self._next_batch()
             if batch:
-                self._answer(batch)
+                await self._answer(batch)
                 for _ in range(ARRIVAL_STEPS):
                     await asyncio.sleep(0)
 
@@ -89,12 +91,15 @@ class BatchQueue(Generic[ItemT, ResultT]):
         except TimeoutError:
             pass
 
-    def _answer(self, batch: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
+    async def _answer(self, batch: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         try:
-            results = self._compute([item for item, _ in batch])
+            computed = self._compute([item for item, _ in batch])
+            results = await computed if inspect.isawaitable(computed) else computed
         except Exception as error:  # noqa: BLE001 - it may raise anything, and each item gets it
             for _, result in batch:
-                result.set_exception(error)
+                if not result.done():  # nobody may wait any more for what was awaited
+                    result.set_exception(error)
             return
         for (_, result), value in zip(batch, results, strict=True):
-            result.set_result(value)
+            if not result.done():
+                result.set_result(value)

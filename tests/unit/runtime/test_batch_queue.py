@@ -114,6 +114,50 @@ def test_an_error_reaches_every_item_of_its_batch_and_the_queue_goes_on() -> Non
     run(work)
 
 
+class Sleeper:
+    """Takes a second for each batch, and leaves the loop to others meanwhile."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.batches = list[list[int]]()
+        self.fails = fails
+
+    async def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        await asyncio.sleep(1.0)
+        if self.fails:
+            raise ValueError("no such kernel")
+        return [2 * item for item in items]
+
+
+def test_what_comes_while_a_batch_is_awaited_waits_for_the_next_one() -> None:
+    async def work(loop: VirtualTimeLoop) -> None:
+        sleeper = Sleeper()
+        queue = BatchQueue(sleeper, max_batch_size=2)
+        first = asyncio.ensure_future(queue.submit(0))
+        await asyncio.sleep(0.5)
+        assert await asyncio.gather(first, *(queue.submit(i) for i in (1, 2, 3))) == [0, 2, 4, 6]
+        assert sleeper.batches == [[0], [1, 2], [3]]
+        assert loop.time() == pytest.approx(3.0)  # one batch at a time
+
+    run(work)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_batch_outlives_whoever_stops_waiting_for_it(*, fails: bool) -> None:
+    async def work(loop: VirtualTimeLoop) -> None:  # noqa: ARG001
+        sleeper = Sleeper(fails=fails)
+        queue = BatchQueue(sleeper, max_batch_size=2)
+        gone, stays = (asyncio.ensure_future(queue.submit(i)) for i in (1, 2))
+        await asyncio.sleep(0.5)
+        gone.cancel()
+        said = await asyncio.gather(stays, return_exceptions=True)
+        assert [str(each) for each in said] == ["no such kernel" if fails else "4"]
+        sleeper.fails = False
+        assert await queue.submit(3) == 6
+
+    run(work)
+
+
 def test_an_item_that_nobody_waits_for_any_more_is_not_computed() -> None:
     async def work(loop: VirtualTimeLoop) -> None:  # noqa: ARG001
         model = Model()
