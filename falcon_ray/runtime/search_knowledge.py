@@ -27,6 +27,7 @@ from falcon_ray.profiling.device_facts import Environment, cpu_environment, cpu_
 from falcon_ray.report.record import SearchHeader
 from falcon_ray.runtime.curve_store import CurveStoreClient
 from falcon_ray.runtime.decompose import decompose_model
+from falcon_ray.runtime.emulated.marks import is_emulated
 from falcon_ray.runtime.ray_session import GIB, Cluster
 from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.catalogue import Catalogue
@@ -76,7 +77,8 @@ class SearchKnowledge:
         """Add what a trial measured of the model to the store, at once.
 
         Replicas that share a node slow each other, and a part of a GPU is no limit of its
-        compute, so only a replica that was alone on a whole device is learnt from.
+        compute, so only a replica that was alone on a whole device is learnt from. What an emulated
+        accelerator did is what was known before.
         """
         store, rows = self.store, self._rows(observation)
         if store is None or rows is None:
@@ -100,6 +102,7 @@ class SearchKnowledge:
             self.decomposition is None
             or self.environment is None
             or measured is None
+            or is_emulated(measured)
             or measured.service_time_ms is None
             or device is None
             or not alone
@@ -155,6 +158,8 @@ def search_knowledge(
 ) -> SearchKnowledge:
     """Connect to the cluster's store, and predict every candidate as far as it allows.
 
+    An emulated search reads the store and adds nothing to it.
+
     Args:
         header: What the search is about.
         model: The model that is searched for; None for an application.
@@ -168,18 +173,19 @@ def search_knowledge(
     except (ClusterError, InputError) as error:
         note(f"nothing will be learnt for later searches: {error}")
         client = None
+    learner = None if header.emulated else client
     if model is None:
-        return SearchKnowledge(None, store=client)
+        return SearchKnowledge(None, store=learner)
     try:
         decomposition = decompose_model(model, name=header.target)
         cpu, environment = ray.get(_serving_cpu.remote(), timeout=STORE_TIMEOUT_S)
     except (InputError, RayError) as error:
         note(f"no prior: {(str(error).splitlines() or [''])[0]}")
-        return SearchKnowledge(None, store=client)
+        return SearchKnowledge(None, store=learner)
     prior = None
     if wants_prior:
         prior = _prior(header, decomposition, cluster, client, cpu=cpu, note=note)
-    return SearchKnowledge(prior, decomposition, cpu, environment, client)
+    return SearchKnowledge(prior, decomposition, cpu, environment, learner)
 
 
 def _prior(

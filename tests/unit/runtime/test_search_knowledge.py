@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from tests.unit.knowledge.known import CPU, one_layer
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Ray warns of when it is imported is not ours to mend
     from falcon_ray.profiling.device_facts import Environment
+    from falcon_ray.runtime.emulated.marks import emulated_environment
     from falcon_ray.runtime.search_knowledge import SearchKnowledge
 
 
@@ -94,6 +96,15 @@ def test_a_gpu_is_named_as_the_catalogue_names_it() -> None:
 def test_what_says_nothing_of_the_model_alone_is_left_out(observation: Observation) -> None:
     store = FakeStore()
     knowledge(store).learn(observation)
+    assert store.calls == 0
+
+
+def test_nothing_is_learnt_from_an_emulated_accelerator() -> None:
+    store = FakeStore()
+    real = observed(gpu_type="L4")
+    assert real.measurement is not None
+    said = emulated_environment("L4", "float32")
+    knowledge(store).learn(replace(real, measurement=replace(real.measurement, environment=said)))
     assert store.calls == 0
 
 
