@@ -155,14 +155,20 @@ def report(directory: Path, output_format: str) -> None:
     type=click.Path(path_type=Path),
     help="The file to write.  [default: serve.yaml in DIRECTORY]",
 )
-def export(directory: Path, output: Path | None) -> None:
+@click.option(
+    "--allow-emulated",
+    is_flag=True,
+    help="Export a search on emulated GPUs: what it says is predicted, not measured.",
+)
+def export(directory: Path, output: Path | None, *, allow_emulated: bool) -> None:
     """Write the recommendation of the search in DIRECTORY as a Ray Serve config file."""
     from falcon_ray.report.record import read_search
     from falcon_ray.report.result import SearchResult
 
     result = SearchResult(directory, read_search(directory))
-    path = result.export(output or directory / "serve.yaml")
-    click.echo(f"wrote {path}; deploy it by: serve run {path}")
+    path = result.export(output or directory / "serve.yaml", allow_emulated=allow_emulated)
+    warning = "; its numbers are predicted on emulated GPUs" if result.is_emulated else ""
+    click.echo(f"wrote {path}; deploy it by: serve run {path}{warning}")
 
 
 def _print_next(console: Console, directory: Path, *, exported: bool) -> None:

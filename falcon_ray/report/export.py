@@ -28,6 +28,11 @@ _PATHS = {
     LoadPath.REPLICA.value: "inside the replica; through Serve expect less.",
 }
 
+_WARNING = (
+    "EMULATED: no GPU did any work in this search. The numbers below are predicted, not measured.",
+    "What this file deploys is the real model; measure it before you rely on them.",
+)
+
 
 def serve_config(
     recommendation: Recommendation,
@@ -38,6 +43,7 @@ def serve_config(
     search_id: str,
     file_name: str = "serve.yaml",
     request_command: str = DEFAULT_REQUEST,
+    emulated: bool = False,
 ) -> str:
     """A Serve config with one application, and comments that say where it comes from.
 
@@ -49,6 +55,7 @@ def serve_config(
         search_id: Of the search that found it.
         file_name: Under which the text will be saved.
         request_command: A shell command that asks the application for one answer.
+        emulated: Whether the numbers stem from emulated GPUs; what is deployed is the real thing.
 
     Raises:
         InputError: The import path names no builder, or an argument is no JSON value.
@@ -73,7 +80,11 @@ def serve_config(
     except yaml.YAMLError as error:
         raise InputError(f"an argument of {import_path} is no JSON value: {error}") from error
     lines = _header(
-        recommendation, search_id=search_id, file_name=file_name, request_command=request_command
+        recommendation,
+        search_id=search_id,
+        file_name=file_name,
+        request_command=request_command,
+        emulated=emulated,
     )
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + body
 
@@ -88,7 +99,12 @@ def write_export(path: Path, text: str) -> None:
 
 
 def _header(
-    recommendation: Recommendation, *, search_id: str, file_name: str, request_command: str
+    recommendation: Recommendation,
+    *,
+    search_id: str,
+    file_name: str,
+    request_command: str,
+    emulated: bool,
 ) -> list[str]:
     rate = describe_count(recommendation.requests_per_second)
     measured = recommendation.chosen.measurement
@@ -96,11 +112,17 @@ def _header(
     price = (
         f"{recommendation.chosen.usd_per_hour:.4g} USD/h on {recommendation.chosen.instance_type}"
     )
+    stands = recommendation.standing.value
+    where = _PATHS.get(path, f"load path {path}.")
     return [
         f"Serve config found by falcon_ray, search {_one_line(search_id)}.",
+        *(_WARNING if emulated else ()),
         *textwrap.wrap(_one_line(recommendation.sentence), _WIDTH),
-        f"Measured: {rate} requests/s for {price} ({recommendation.standing.value}),",
-        _PATHS.get(path, f"load path {path}."),
+        *(
+            (f"Predicted, by emulation: {rate} requests/s for {price},", where)
+            if emulated
+            else (f"Measured: {rate} requests/s for {price} ({stands}),", where)
+        ),
         "",
         f"Deploy here:        serve run {file_name}",
         f"On a running Ray:   serve deploy {file_name}",

@@ -104,6 +104,7 @@ def report_json(record: SearchRecord, directory: Path | None = None) -> dict[str
     return _finite(
         {
             "schema_version": SCHEMA_VERSION,
+            "emulated": header.emulated,
             "sentence": found.sentence,
             "recommendation": _recommendation(found),
             "nothing_feasible": _nothing_feasible(found),
@@ -152,7 +153,7 @@ def report_json(record: SearchRecord, directory: Path | None = None) -> dict[str
 def trials_csv(record: SearchRecord) -> str:
     """One row for each trial that ended; units stand at the end of the columns' names.
 
-    A metric that was not measured is an empty cell.
+    A metric that was not measured is an empty cell; `emulated` is True where GPUs were.
     """
     header = record.header
     names = list(dict.fromkeys(name for each in record.observations for name in each.configuration))
@@ -161,7 +162,7 @@ def trials_csv(record: SearchRecord) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         (
-            *("trial", "status", *names, "requests_per_dollar"),
+            *("trial", "status", "emulated", *names, "requests_per_dollar"),
             *("requests_per_dollar_ci_low", "requests_per_dollar_ci_high"),
             *("usd_per_million_requests", "usd_per_hour", "instance_type"),
             *(*_METRICS, *extra, "path_limited"),
@@ -174,7 +175,7 @@ def trials_csv(record: SearchRecord) -> str:
         measured = observation.measurement
         writer.writerow(
             (
-                *(trial.number, valued.verdict.value),
+                *(trial.number, valued.verdict.value, header.emulated),
                 *(observation.configuration.get(name) for name in names),
                 *(valued.score, *_score_interval(valued, header.objective)),
                 *(_usd_per_million(valued), valued.usd_per_hour, valued.instance_type),

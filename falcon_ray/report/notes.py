@@ -45,6 +45,7 @@ def notes(
         found: What it recommends.
         directory: The run directory, to say what else lies there; None where that is not known.
     """
+    yield from _emulated(record)
     yield from _legend(record, found)
     if isinstance(found, Recommendation) and found.note:
         yield found.note
@@ -68,6 +69,15 @@ def notes(
     n_files = 0 if directory is None else len(request_files(directory))
     if n_files:
         yield f"Raw requests: {n_files} Parquet files in {directory}/requests."
+
+
+def _emulated(record: SearchRecord) -> Iterator[str]:
+    if record.header.emulated:
+        yield (
+            "Emulated: no GPU did any work. Replicas took the times and the memory that their "
+            "batches are predicted to take, so the numbers are for planning; search on real GPUs "
+            "before you rely on them. Nothing is exported unless you say --allow-emulated."
+        )
 
 
 def _legend(record: SearchRecord, found: Recommendation | NothingFeasible) -> Iterator[str]:

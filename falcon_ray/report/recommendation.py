@@ -6,7 +6,7 @@ so where there are none. It knows one record; it does not know files or terminal
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from falcon_ray.report.comparison import Gain
 from falcon_ray.report.contender import Contender, Standing, measured_contenders
@@ -17,6 +17,7 @@ from falcon_ray.report.wording import (
     describe_conditions,
     describe_configuration,
     describe_count,
+    describe_emulated,
     describe_gain,
     describe_interval,
     describe_percent,
@@ -73,6 +74,8 @@ class Recommendation:
 def recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
     """Recommend a configuration, or say why there is none.
 
+    Of emulated GPUs the sentence says first that they are.
+
     The search's choice is the configuration that was measured again as its best, or without
     that the one that it ended with believing the best, unless trials ended since; else the
     trial with the highest score. It has one rival, the runner-up. Of the two, the one with the
@@ -87,6 +90,12 @@ def recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
     Where the search's choice could not be served afresh and no runner-up was, the baseline is
     recommended if it was; without it nothing is to be deployed.
     """
+    found = _recommend(record)
+    sentence = describe_emulated(found.sentence, emulated=record.header.emulated)
+    return replace(found, sentence=sentence)
+
+
+def _recommend(record: SearchRecord) -> Recommendation | NothingFeasible:
     trials = value_trials(record.trials, record.header.objective, record.header.pricing)
     trial = _choose(record, trials)
     if trial is None:

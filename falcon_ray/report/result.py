@@ -48,6 +48,16 @@ class SearchResult:
         return best is not None and best.standing is not Standing.NOT_REPRODUCED
 
     @property
+    def is_emulated(self) -> bool:
+        """Whether its GPUs were emulated: nothing was measured on one."""
+        return self.record.header.emulated
+
+    @property
+    def exports_itself(self) -> bool:
+        """Whether the search writes its Serve config unasked: deployable, and not emulated."""
+        return self.is_deployable and not self.is_emulated
+
+    @property
     def trials(self) -> tuple[TrialRecord, ...]:
         """Every trial that ended, in order."""
         return self.record.trials
@@ -58,13 +68,24 @@ class SearchResult:
 
         return pd.read_csv(io.StringIO(trials_csv(self.record)))
 
-    def export(self, path: str | Path) -> Path:
+    def export(self, path: str | Path, *, allow_emulated: bool = False) -> Path:
         """Write the recommendation as a Serve config file, for `serve run` or `serve deploy`.
+
+        Args:
+            path: The file.
+            allow_emulated: Whether to write it although its numbers were only predicted. The file
+                deploys the real model and says so.
 
         Raises:
             InputError: There is nothing to deploy, or only what failed when it was measured
-                again, or the file cannot be written.
+                again, or GPUs were emulated, or the file cannot be written.
         """
+        if self.is_emulated and not allow_emulated:
+            raise InputError(
+                f"search {self.record.header.search_id} ran on emulated GPUs: its numbers are "
+                "predicted, not measured; search on real ones, or give --allow-emulated "
+                "(allow_emulated=True) to export it all the same"
+            )
         found = recommend(self.record)
         if isinstance(found, NothingFeasible):
             raise InputError(f"there is nothing to export: {found.sentence}")
@@ -86,6 +107,7 @@ class SearchResult:
                 search_id=self.record.header.search_id,
                 file_name=target.name,
                 request_command=ask,
+                emulated=self.is_emulated,
             ),
         )
         return target

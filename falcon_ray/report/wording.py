@@ -10,6 +10,14 @@ from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.objective import Objective, Slo
 from falcon_ray.space.workload import Scenario
 
+EMULATED = "On emulated GPUs (predicted, not measured)"
+"""What every sentence on an emulated search begins with."""
+
+
+def describe_emulated(sentence: str, *, emulated: bool) -> str:
+    """A finding that says so where GPUs were emulated; else as it is."""
+    return f"{EMULATED}: {sentence}" if emulated else sentence
+
 
 def describe_configuration(configuration: Configuration, space: ConfigurationSpace) -> str:
     """The values that were a choice, e.g. `batch_size=16 dtype=bfloat16`.

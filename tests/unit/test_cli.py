@@ -364,6 +364,18 @@ def test_the_recommendation_is_exported_as_a_serve_config(
     }
 
 
+def test_an_emulated_search_is_exported_only_when_that_is_allowed(terminal: Terminal) -> None:
+    write_journal(terminal.home / "done", header=replace(HEADER, emulated=True))
+    assert terminal.complaint("export", "done").startswith("search s1 ran on emulated GPUs: ")
+    assert not (terminal.home / "done" / "serve.yaml").exists()
+    ended = terminal.run("export", "done", "--allow-emulated")
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert ended.out.endswith("; its numbers are predicted on emulated GPUs\n")
+    text = (terminal.home / "done" / "serve.yaml").read_text("utf-8")
+    assert "# EMULATED: no GPU did any work" in text
+    assert "falcon_ray.runtime.torch_app:build" in text
+
+
 def test_nothing_feasible_is_nothing_to_export(terminal: Terminal) -> None:
     write_journal(terminal.home / "done", [infeasible(batch(1))])
     assert terminal.complaint("export", "done").startswith("there is nothing to export: ")

@@ -157,3 +157,13 @@ def test_a_file_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None
         with pytest.raises(InputError, match=r"cannot be written: .*; choose another path"):
             write_text(path, "text")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_what_stems_from_emulated_gpus_says_so(*, emulated: bool, tmp_path: Path) -> None:
+    record = search([B1, infeasible(batch(8))], header=replace(HEADER, emulated=emulated))
+    report, rows = written(tmp_path, record)
+    assert report["emulated"] is emulated
+    assert report["search"]["emulated"] is emulated
+    assert [row["emulated"] for row in rows] == 2 * [str(emulated)]
+    assert report["sentence"].startswith("On emulated GPUs (pred") is emulated

@@ -150,3 +150,15 @@ def test_a_search_without_trials_has_no_table() -> None:
         "No trial has ended yet; resume the search.",
         "Stopped: not yet; it is running, or was interrupted.",
     ]
+
+
+def test_the_report_on_emulated_gpus_says_so_first_and_explains_it() -> None:
+    text = prose(replace(FULL, header=replace(HEADER, emulated=True)))
+    assert text.startswith("On emulated GPUs (predicted, not measured): batch_size=16 serves")
+    assert "Emulated: no GPU did any work. Replicas took the times" in text
+    assert "mulated" not in prose(FULL)
+
+
+def test_nothing_feasible_on_emulated_gpus_says_so_first() -> None:
+    record = search([infeasible(batch(8))], header=replace(HEADER, emulated=True))
+    assert prose(record).startswith("On emulated GPUs (predicted, not measured): None of 1 trials")
