@@ -18,9 +18,12 @@ from falcon_ray.report.journal import Journal, holds_journal
 from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.result import SearchResult
 from falcon_ray.runtime.confirmation import is_confirmed
+from falcon_ray.runtime.emulated.setup import emulated_model, with_emulation
 from falcon_ray.runtime.interruption import resumable
+from falcon_ray.runtime.known_profile import known_profile
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
-from falcon_ray.runtime.ray_session import Cluster, ray_session
+from falcon_ray.runtime.ray_session import Cluster
+from falcon_ray.runtime.search_cluster import search_cluster
 from falcon_ray.runtime.search_plan import describe_plan
 from falcon_ray.runtime.search_request import SearchRequest, request_of, resumed_request
 from falcon_ray.runtime.search_setup import (
@@ -57,7 +60,7 @@ def search(values: Mapping[str, Any], display: SearchDisplay | None = None) -> S
     request = _with_checked_store(request_of(values))
     directory = _new_directory(request)
     checked = check_target(request, directory=Path.cwd())
-    with ray_session(request.address) as cluster:
+    with search_cluster(request) as cluster:
         header = _planned(request, checked, cluster)
         with Journal.create(directory, header.to_json()) as journal, resumable(directory, cluster):
             if checked.inputs is not None:
@@ -86,13 +89,16 @@ def dry_run(values: Mapping[str, Any]) -> list[str]:
         raise InputError("a dry run plans a new search; leave out resume")
     _new_directory(_with_checked_store(request))
     checked = check_target(request, directory=Path.cwd())
-    with ray_session(request.address) as cluster:
+    with search_cluster(request) as cluster:
         header = _planned(request, checked, cluster)
         return describe_plan(request, header)
 
 
 def _planned(request: SearchRequest, checked: CheckedTarget, cluster: Cluster) -> SearchHeader:
     header = search_header(request, checked, cluster.possible_nodes, directory=Path.cwd())
+    if request.emulate:
+        model = emulated_model(checked.target)
+        return with_emulation(header, model, known_profile(request.store))
     check_latency_budget(header, checked, cluster)
     return header
 
@@ -109,8 +115,8 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
             checked = check_target(
                 request, directory=Path(str(record.header.settings["directory"]))
             )
-            with ray_session(request.address) as cluster, resumable(directory, cluster):
-                check_same_nodes(record.header, cluster.nodes)
+            with search_cluster(request) as cluster, resumable(directory, cluster):
+                check_same_nodes(record.header, cluster.possible_nodes)
                 journal.search_resumed()
                 job = SearchTrials(
                     directory,
@@ -139,7 +145,7 @@ def _write_files(directory: Path) -> SearchResult:
     record = read_search(directory)
     write_report(directory, record)
     result = SearchResult(directory, record)
-    if result.is_deployable:
+    if result.exports_itself:
         result.export(directory / "serve.yaml")
     return result
 

@@ -204,7 +204,9 @@ def _prior(
             header.space,
             decomposition,
             Latencies(profile, Catalogue.packaged()),
-            host=Host(device=cpu, ram_bytes=GIB * max(each.ram_gib for each in cluster.nodes)),
+            host=Host(
+                device=cpu, ram_bytes=GIB * max(each.ram_gib for each in cluster.possible_nodes)
+            ),
             slo=header.objective.slo,
             workload=Workload(
                 scenario=header.objective.scenario, offered_rps=header.objective.offered_rps

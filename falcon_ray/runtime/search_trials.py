@@ -22,9 +22,11 @@ from falcon_ray.report.kept_prior import read_prior, write_prior
 from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.cluster_nodes import ledger_nodes, node_types
+from falcon_ray.runtime.cluster_nodes import ledger_nodes
 from falcon_ray.runtime.cluster_readiness import ClusterReadiness
 from falcon_ray.runtime.confirmation import confirm, measured_in_task
+from falcon_ray.runtime.emulated.setup import emulated_model, emulated_target
+from falcon_ray.runtime.emulated.target import EMULATED_REQUEST
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
 from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
@@ -37,7 +39,7 @@ from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.search_setup import CheckedTarget, measurement_plan
 from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, FalconSearch
 from falcon_ray.runtime.serve_trial import TrialSetup
-from falcon_ray.runtime.target import ModelTarget
+from falcon_ray.runtime.target import ModelTarget, Target
 from falcon_ray.runtime.tune_trials import NAME_KEY, RATE_KEY, run_trials
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.dimension import Value
@@ -114,8 +116,8 @@ class SearchTrials:
 
     def _run(self, header: SearchHeader, record: SearchRecord) -> None:
         setup = TrialSetup(
-            target=self._checked.target,
-            request=ray.put(self._checked.request),
+            target=self._deployed_target(header),
+            request=ray.put(EMULATED_REQUEST if header.emulated else self._checked.request),
             nodes=self._cluster.nodes,
             plan=measurement_plan(self._request),
             deploy_timeout_s=self._request.deploy_timeout_s,
@@ -127,12 +129,12 @@ class SearchTrials:
         )
         parallel = self._request.parallel or trials_at_once(
             header.space,
-            self._cluster.nodes,
+            self._cluster.possible_nodes,
             max_trials=self._request.max_trials,
             colocate=self._request.colocate,
         )
         self._readiness = ClusterReadiness(
-            header.space, header.pricing, nodes=ledger_nodes, types=node_types
+            header.space, header.pricing, nodes=ledger_nodes, types=lambda: self._cluster.types
         )
         usd_per_hour = header.pricing.usd_per_hour(header.space.candidates)
         optimizer = make_optimizer(
@@ -190,6 +192,12 @@ class SearchTrials:
             probability_of_better=None if outlook is None else outlook.probability_of_better,
             stopped_early=searcher.stopped_early,
         )
+
+    def _deployed_target(self, header: SearchHeader) -> Target:
+        target = self._checked.target
+        if not header.emulated:
+            return target
+        return emulated_target(header, emulated_model(target), app_prefix=self._app_prefix)
 
     def _know(self, header: SearchHeader, *, began: bool) -> ExpertMixture | None:
         """Connect to what is known; a search that goes on keeps the prior that it began with."""

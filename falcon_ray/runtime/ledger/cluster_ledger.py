@@ -1,5 +1,7 @@
 """The ledger on a real cluster: the one actor by its name, and what it acts through."""
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ LEDGER_NAME = "falcon_ledger"
 NAMESPACE = "falcon_ray"
 LEASE_S = 20.0
 """How long a trial may be silent. What a killed one holds is free again after that."""
+TYPES_S = 30.0
+"""How old what is known of the autoscaler may be: an administrator changes it, if anybody."""
 AT_ONCE = 4096
 """Calls that may wait in the ledger: one of each trial that waits for its resources."""
 
@@ -44,11 +48,17 @@ class ClusterLedger(Ledger):
 class _ClusterWatch:
     """The connected cluster, as a `NodeWatch`."""
 
+    def __init__(self) -> None:
+        self._types: Sequence[NodeType] = ()
+        self._asked_s = -math.inf
+
     def nodes(self) -> Sequence[LedgerNode]:
         return ledger_nodes()
 
     def types(self) -> Sequence[NodeType]:
-        return node_types()
+        if time.monotonic() - self._asked_s > TYPES_S:
+            self._types, self._asked_s = node_types(), time.monotonic()
+        return self._types
 
 
 def cluster_ledger() -> Any:  # noqa: ANN401 - an actor's handle
