@@ -8,7 +8,7 @@ import falcon_ray
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Ray warns of when it is imported is not ours to mend
-    from falcon_ray.runtime import search_job
+    from falcon_ray.runtime import search_job, search_trials
 
 HEAVY = ("ray", "torch")
 
@@ -55,8 +55,8 @@ def test_everything_public_resolves() -> None:
 
 def test_public_names_are_the_objects_of_their_own_modules() -> None:
     assert falcon_ray.SearchResult is search_job.SearchResult
-    assert falcon_ray.FalconSearch is search_job.FalconSearch
-    assert falcon_ray.Configuration is search_job.Configuration
+    assert falcon_ray.FalconSearch is search_trials.FalconSearch
+    assert falcon_ray.Configuration is search_trials.Configuration
 
 
 def test_what_is_not_public_is_an_attribute_error() -> None:
