@@ -17,16 +17,19 @@ from falcon_ray.space.workload import LoadPath
 from falcon_ray.trial.capacity import CapacitySearch
 from falcon_ray.trial.client import ClientVerdict
 from falcon_ray.trial.load_guard import LoadGuard, Stretch
+from falcon_ray.trial.offered_latency import latencies_ms, percentile_ms
 from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.protocols import EndpointT, LoadGenerator, LoadHealth
 from falcon_ray.trial.requests import RequestLog
 from falcon_ray.trial.saturation import CANNOT_BEAT, client_limited
-from falcon_ray.trial.statistics import Estimate, SloVerdict, percentiles_ms
+from falcon_ray.trial.statistics import Estimate, SloVerdict
 
-CAPACITY_STEP = 0.03
-"""How near the lowest rate not certified is to come to the highest that was, as a share of it."""
-CERTIFIED_STEP = 0.05
-"""How near it comes in eight load points, wherever the capacity is above 5 % of saturation."""
+CAPACITY_STEP = 0.02
+"""How near the lowest rate not certified is to come to the highest that was, as a share of it.
+Certifying takes a margin, which the last step adds to: together they are to stay within 5 %."""
+CERTIFIED_STEP = 0.042
+"""How near it comes in eight load points, wherever the capacity is above 5 % of saturation; above
+35 % these suffice for `CAPACITY_STEP`."""
 
 BUSY_DRIVER = 0.9
 """Of one core: a driver that uses more may hold answers back, so their lateness proves nothing."""
@@ -34,6 +37,8 @@ FULLEST = 0.98
 """Share of saturation beyond which a queue's memory is not told from saturation itself."""
 MEMORIES = 4
 """How often a queue has to have forgotten its past before it can be believed early."""
+HOPE = 1 / 8
+"""Share of a load before which nobody asks whether it can still be met."""
 UNSENT_S = 0.1
 """Requests due for longer than this have been sent, and the last are not later than the first by
 more, unless the drivers do not keep the rate. Of shorter times too little is known: answers and
@@ -42,9 +47,6 @@ UNREPORTED_S = 0.3
 """Likewise where replicas report what they sent of themselves, and not when they are asked."""
 ENDS = 10
 """The first and the last requests that are compared are each one part of so many."""
-FAILED_BUDGETS = 10.0
-"""Latency, in multiples of the limit, that stands for a request that failed: over any limit by far,
-and yet a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,7 @@ class LoadPoints(Generic[EndpointT]):
         )
         points: dict[float, LoadPointResult] = {}
         while (rate_rps := search.next_rate()) is not None:
-            points[rate_rps] = self._offer(rate_rps)
+            points[rate_rps] = self._offer(rate_rps, only_met=search.capacity_rps is not None)
             search.record(rate_rps, points[rate_rps].verdict)
         lightest = points[min(points)]
         best = lightest if search.capacity_rps is None else points[search.capacity_rps]
@@ -167,12 +169,18 @@ class LoadPoints(Generic[EndpointT]):
             cut_short=CANNOT_BEAT if search.cut_short else "",
         )
 
-    def _offer(self, rate_rps: float) -> LoadPointResult:
-        """One load point; again with more drivers as long as these may be why it is not met."""
+    def _offer(self, rate_rps: float, *, only_met: bool = False) -> LoadPointResult:
+        """One load point; again with more drivers as long as these may be why it is not met.
+
+        Args:
+            rate_rps: What is offered.
+            only_met: Whether all that matters is if it is met; the load then ends as soon as it
+                cannot be any more.
+        """
         self._on_phase(f"offering {rate_rps:.0f}/s")
         repeated = False
         while True:
-            point, client, health = self._offer_once(rate_rps)
+            point, client, health = self._offer_once(rate_rps, only_met=only_met)
             if client is ClientVerdict.FINE:
                 return point
             if (repeated and client is ClientVerdict.STARVED) or not self._load.add_drivers():
@@ -180,7 +188,9 @@ class LoadPoints(Generic[EndpointT]):
             repeated = True
             self._on_phase(f"offering {rate_rps:.0f}/s with more drivers")
 
-    def _offer_once(self, rate_rps: float) -> tuple[LoadPointResult, ClientVerdict, LoadHealth]:
+    def _offer_once(
+        self, rate_rps: float, *, only_met: bool
+    ) -> tuple[LoadPointResult, ClientVerdict, LoadHealth]:
         """One load point, whether the drivers kept up, and how they did."""
         max_s = self._plan.load_point_s(rate_rps)
         arrivals_s = self._plan.arrivals.draw(rate_rps, max_s, self._rng)
@@ -190,12 +200,13 @@ class LoadPoints(Generic[EndpointT]):
             self._load.open_loop(self._endpoint, arrivals_s=arrivals_s) as session,
             self._guard.stretch(session, "offered", offered_rps=rate_rps, may_fail=True) as stretch,
         ):
-            verdict = self._watch(stretch, arrivals_s, max_s, self._memory_s(rate_rps))
+            memory_s = self._memory_s(rate_rps)
+            verdict = self._watch(stretch, arrivals_s, max_s, memory_s, only_met=only_met)
         self._guard.check_alive()
         point = LoadPointResult(
             verdict=verdict,
             log=stretch.log,
-            latency_ms=_percentile_ms(stretch, self._slo),
+            latency_ms=percentile_ms(stretch, self._slo),
         )
         unsent = verdict is not SloVerdict.MET and not self._is_sent(stretch, arrivals_s)
         return point, self._client(rate_rps, point, stretch, unsent=unsent), stretch.health
@@ -211,17 +222,24 @@ class LoadPoints(Generic[EndpointT]):
         return self._endpoint.granularity / saturation_rps / idle**2
 
     def _watch(
-        self, stretch: Stretch, arrivals_s: FloatArray, max_s: float, memory_s: float
+        self,
+        stretch: Stretch,
+        arrivals_s: FloatArray,
+        max_s: float,
+        memory_s: float,
+        *,
+        only_met: bool,
     ) -> SloVerdict:
         """Let the load go on until it is judged.
 
         A rate is met early only once the queue has forgotten how empty it began, many times over,
-        and never where the service was sent less than the rate.
+        and never where the service was sent less than the rate. What cannot be met any more is
+        undecided at once if that is all that matters.
         """
         plan, slo = self._plan, self._slo
         steady = plan.arrivals.steady
         looks_s = plan.slo_rule.looks_s(max_s) if steady else (max_s,)
-        n_looks, last_s = len(looks_s), max_s + slo.latency_budget_ms / 1e3
+        last_s = max_s + slo.latency_budget_ms / 1e3
         in_flight, typical_ms = list[float](), list[float]()
         while True:
             until_s = looks_s[0] if looks_s else last_s
@@ -243,26 +261,37 @@ class LoadPoints(Generic[EndpointT]):
             ):
                 return SloVerdict.VIOLATED
             ended = stretch.log.n >= arrivals_s.size or stretch.elapsed_s >= last_s
+            may_give_up = only_met and steady and stretch.elapsed_s >= HOPE * max_s
+            if may_give_up and not ended and self._is_hopeless(stretch, arrivals_s.size):
+                return SloVerdict.UNDECIDED
             if not ended and not (looks_s and stretch.elapsed_s >= looks_s[0]):
                 continue
             looks_s = looks_s[1:]
             if not ended and not looks_s:
                 continue  # the last look waits for what is in flight
-            verdict = self._judge(stretch, ended=ended, n_looks=n_looks)
+            verdict = self._judge(stretch, ended=ended)
             early = not ended and stretch.elapsed_s < MEMORIES * memory_s
             if verdict is SloVerdict.MET and (early or not self._is_sent(stretch, arrivals_s)):
                 verdict = SloVerdict.UNDECIDED
             if ended or (verdict is not SloVerdict.UNDECIDED and stretch.is_answered):
                 return verdict
 
-    def _judge(self, stretch: Stretch, *, ended: bool, n_looks: int) -> SloVerdict:
+    def _is_hopeless(self, stretch: Stretch, n_arrivals: int) -> bool:
+        """Whether the load will not be certified although all that is to come keeps the limit."""
+        answered_ms = latencies_ms(stretch, self._slo)[: stretch.log.n]
+        return stretch.is_answered and not self._plan.slo_rule.can_still_be_met(
+            answered_ms, self._slo, n_to_come=n_arrivals - answered_ms.size
+        )
+
+    def _judge(self, stretch: Stretch, *, ended: bool) -> SloVerdict:
         """While the load goes on, only the oldest of the unanswered is known to be overdue."""
-        rule, latency_ms = self._plan.slo_rule, _latencies_ms(stretch, self._slo)
-        verdict = rule.judge(latency_ms, self._slo, n_looks=n_looks)
+        rule, latency_ms = self._plan.slo_rule, latencies_ms(stretch, self._slo)
+        error = rule.error(last=ended) if self._plan.arrivals.steady else 1 - rule.confidence
+        verdict = rule.judge(latency_ms, self._slo, error=error)
         if ended or verdict is not SloVerdict.VIOLATED:
             return verdict
         surely_ms = latency_ms[: stretch.log.n + 1]
-        if rule.judge(surely_ms, self._slo, n_looks=n_looks) is SloVerdict.VIOLATED:
+        if rule.judge(surely_ms, self._slo, error=error) is SloVerdict.VIOLATED:
             return SloVerdict.VIOLATED
         return SloVerdict.UNDECIDED
 
@@ -310,36 +339,8 @@ class LoadPoints(Generic[EndpointT]):
             verdict = ClientVerdict.SATURATED if busy else ClientVerdict.STARVED
         if verdict is ClientVerdict.FINE or health.cpu_share >= BUSY_DRIVER:
             return verdict
-        served_ms = _latencies_ms(stretch, self._slo, from_sent=True) - health.lag_ms
-        if plan.slo_rule.judge(served_ms, self._slo, n_looks=1) is SloVerdict.VIOLATED:
+        served_ms = latencies_ms(stretch, self._slo, from_sent=True) - health.lag_ms
+        rule = plan.slo_rule
+        if rule.judge(served_ms, self._slo, error=1 - rule.confidence) is SloVerdict.VIOLATED:
             return ClientVerdict.FINE
         return verdict
-
-
-def _latencies_ms(stretch: Stretch, slo: Slo, *, from_sent: bool = False) -> FloatArray:
-    """Latencies by due time; infinite for requests that failed or are overdue, shape (n,)."""
-    log = stretch.log
-    order = np.argsort(log.intended_s, kind="stable")
-    taken_ms = (log.done_s - log.sent_s) * 1e3 if from_sent else log.latency_ms
-    known_ms = np.where(log.ok, taken_ms, math.inf)[order]
-    overdue = stretch.oldest_in_flight_s * 1e3 > slo.latency_budget_ms
-    return np.append(known_ms, np.full(stretch.in_flight if overdue else 0, math.inf))
-
-
-def _percentile_ms(stretch: Stretch, slo: Slo) -> float:
-    """The limit's percentile, never below the limit where it falls on a request without an answer.
-
-    One that is overdue counts as long as it has waited, which is over the limit already. One that
-    failed counts as the slowest of all or as `FAILED_BUDGETS` limits, whichever is longer: it may
-    have failed at once.
-    """
-    waited_ms = stretch.oldest_in_flight_s * 1e3
-    latency_ms = _latencies_ms(stretch, slo)
-    latency_ms[stretch.log.n :] = waited_ms
-    if latency_ms.size == 0:
-        return waited_ms
-    found_ms = percentiles_ms(latency_ms, (slo.latency_percentile,))[0]
-    if math.isfinite(found_ms):
-        return found_ms
-    slowest_ms = max(float(np.max(stretch.log.latency_ms)), waited_ms)
-    return max(slowest_ms, FAILED_BUDGETS * slo.latency_budget_ms)

@@ -131,7 +131,12 @@ class LoneRequests(Generic[EndpointT]):
                 found = steady(nothing, stretch.log, granularity=1)
                 rate = None if found is None else found.rate
                 if plan.slo is not None and looks_s and stretch.elapsed_s >= looks_s[0]:
-                    verdict = _look(stretch.log, plan.slo, plan.slo_rule)
+                    verdict = _look(
+                        stretch.log,
+                        plan.slo,
+                        plan.slo_rule,
+                        last=stretch.elapsed_s >= looks_s[-1],
+                    )
                     decided = verdict is not SloVerdict.UNDECIDED
                     later_s = tuple(each for each in looks_s if each > stretch.elapsed_s)
                     looks_s = () if decided else later_s
@@ -164,9 +169,9 @@ class LoneRequests(Generic[EndpointT]):
                 )
 
 
-def _look(log: RequestLog, slo: Slo, rule: SloRule) -> SloVerdict:
+def _look(log: RequestLog, slo: Slo, rule: SloRule, *, last: bool) -> SloVerdict:
     latency_ms = np.where(log.ok, log.latency_ms, math.inf)
-    return rule.judge(latency_ms, slo, n_looks=rule.n_looks)
+    return rule.judge(latency_ms, slo, error=rule.error(last=last))
 
 
 def fastest_is_over(latency_ms: FloatArray, slo: Slo) -> bool:

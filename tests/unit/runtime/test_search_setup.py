@@ -413,13 +413,13 @@ def test_nothing_is_said_of_machines_that_this_one_is_not(tmp_path: Path) -> Non
 
 
 def test_a_given_rate_that_cannot_be_certified_is_refused() -> None:
-    # (574 + 3 * sqrt(574)) / 120 = 5.38; p90: 44 / 0.8 = 55 requests are soon there.
-    assert complaint(latency_budget_ms=50, offered_rps=5) == (
-        "offered_rps 5 is too low to certify p99 within 120 s: that takes 574 requests; give at "
-        "least 5.38, or a lower latency_percentile"
+    # (402 + 3 * sqrt(402)) / 120 = 3.85; p90: 31 / 0.8 = 39 requests are soon there.
+    assert complaint(latency_budget_ms=50, offered_rps=3) == (
+        "offered_rps 3 is too low to certify p99 within 120 s: that takes 402 requests; give at "
+        "least 3.85, or a lower latency_percentile"
     )
-    header(latency_budget_ms=50, offered_rps=5.5)
-    header(latency_budget_ms=50, offered_rps=5, latency_percentile=90)
+    header(latency_budget_ms=50, offered_rps=4)
+    header(latency_budget_ms=50, offered_rps=3, latency_percentile=90)
 
 
 def test_a_trace_that_changed_is_no_trace_to_go_on_with(tmp_path: Path) -> None:

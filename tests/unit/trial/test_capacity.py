@@ -80,13 +80,27 @@ def test_any_capacity_above_the_lightest_load_is_found_to_5_percent_in_8_loads(
 ) -> None:
     search = searching(saturation_rps)
     offered = run(search, threshold(share * saturation_rps))
-    assert len(offered) <= (7 if share >= 0.35 else 8)
+    assert len(offered) <= 8
     assert search.capacity_rps is not None
-    assert share * saturation_rps / 1.05001 <= search.capacity_rps <= share * saturation_rps
-    # What is told of certified rates: below 10.5 % of saturation, eight loads leave
-    # (10.5 / 5) ** (1 / 16) = 1.0475; below 35 %, (35 / 10.5) ** (1 / 32) = 1.0384.
+    assert share * saturation_rps / 1.04201 <= search.capacity_rps <= share * saturation_rps
+    # What is told of certified rates: below 9.6 % of saturation, eight loads leave
+    # (9.6 / 5) ** (1 / 16) = 1.0416; below 35 %, (35 / 9.6) ** (1 / 32) = 1.0413; else
+    # 2 ** (1 / 64) = 1.0109.
     above = [saturation_rps, *(rate for rate in offered if rate > search.capacity_rps)]
-    assert min(above) <= (1 + CERTIFIED_STEP) * search.capacity_rps
+    step = CAPACITY_STEP if share >= 0.35 else CERTIFIED_STEP
+    assert min(above) <= (1 + step) * search.capacity_rps
+
+
+def test_the_step_that_is_told_is_hardly_wider_than_the_widest_that_is_left() -> None:
+    def step(share: float) -> float:
+        search = searching()
+        offered = run(search, threshold(share * SATURATION_RPS))
+        met_rps = search.capacity_rps
+        assert met_rps is not None
+        return min(rate for rate in offered if rate > met_rps) / met_rps - 1
+
+    widest = max(step(share) for share in (0.05, 0.07, 0.12, 0.3))
+    assert 0.95 * CERTIFIED_STEP <= widest <= CERTIFIED_STEP
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)
@@ -120,7 +134,7 @@ def test_a_met_rate_is_followed_by_the_geometric_mean_with_saturation() -> None:
 def test_nothing_is_feasible_only_after_a_very_light_load() -> None:
     search = searching()
     offered = run(search, lambda _: SloVerdict.VIOLATED)
-    assert offered == pytest.approx([70.0, 35.0, 10.5, 5.0])
+    assert offered == pytest.approx([70.0, 35.0, 9.6, 5.0])
     assert search.capacity_rps is None
 
 
@@ -144,7 +158,8 @@ def test_a_coarser_resolution_needs_fewer_loads() -> None:
     coarse, fine = CapacitySearch(SATURATION_RPS, resolution=0.5), searching()
     # 70 met: saturation is within 100 / 70 - 1 = 43 %, near enough for the coarse one.
     assert len(run(coarse, threshold(80.0))) == 1
-    assert len(run(fine, threshold(80.0))) == 5
+    # (100 / 70) ** (1 / 16) = 1.0225 is not near enough for the fine one, the next is.
+    assert len(run(fine, threshold(80.0))) == 6
 
 
 def test_a_simulated_queue_is_certified_near_its_true_capacity() -> None:
@@ -196,8 +211,8 @@ def test_a_capacity_that_cannot_beat_the_incumbent_is_not_refined() -> None:
 
 def test_a_rate_is_met_before_a_capacity_is_given_up() -> None:
     search = searching(rate_to_beat_rps=200.0)
-    assert run(search, threshold(20.0)) == pytest.approx([70.0, 35.0, 10.5])
-    assert search.capacity_rps == pytest.approx(10.5)
+    assert run(search, threshold(20.0)) == pytest.approx([70.0, 35.0, 9.6])
+    assert search.capacity_rps == pytest.approx(9.6)
 
 
 def test_a_capacity_that_may_beat_the_incumbent_is_refined() -> None:

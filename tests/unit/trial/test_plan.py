@@ -15,13 +15,13 @@ TRACE = replace(PLAN, arrivals=ArrivalTrace((0.0, 0.5, 2.0)))
 
 
 def test_the_looks_at_a_load_take_more_requests_than_one() -> None:
-    # Five looks: 0.99 ** 459 < 0.01 and 459 / 0.8 = 573.75. One: 0.99 ** 299 < 0.05, 373.75.
-    assert PLAN.requests_to_certify == 574
+    # The last of five: 0.99 ** 321 < 0.04 and 321 / 0.8 = 401.25. One: 0.99 ** 299 < 0.05, 373.75.
+    assert PLAN.requests_to_certify == 402
     assert TRACE.requests_to_certify == 374
 
 
 def test_a_low_rate_is_offered_until_it_can_be_certified() -> None:
-    needed = 574 + 3 * math.sqrt(574)
+    needed = 402 + 3 * math.sqrt(402)
     assert PLAN.load_point_s(10.0) == pytest.approx(needed / 10)
     assert PLAN.load_point_s(100.0) == 30.0
     # 374 requests at 4/s take 93.5 s.
@@ -30,7 +30,7 @@ def test_a_low_rate_is_offered_until_it_can_be_certified() -> None:
 
 def test_a_rate_that_cannot_be_certified_in_time_is_not_offered_for_longer() -> None:
     lowest_rps = PLAN.lowest_certifiable_rps
-    assert lowest_rps == pytest.approx((574 + 3 * math.sqrt(574)) / 120)
+    assert lowest_rps == pytest.approx((402 + 3 * math.sqrt(402)) / 120)
     assert PLAN.load_point_s(1.001 * lowest_rps) == pytest.approx(120.0, rel=2e-3)
     assert PLAN.load_point_s(0.999 * lowest_rps) == 30.0
 

@@ -153,6 +153,20 @@ def test_a_given_rate_is_the_only_one_that_is_offered() -> None:
     assert measured.n_load_points == 1
 
 
+def test_a_rate_of_a_search_that_can_no_longer_be_met_ends_early() -> None:
+    plan = with_slo(150.0)
+    trial = Trial(plan=plan)
+    measured = trial.measure()
+    offered = [(rate_rps, n) for phase, rate_rps, n in trial.told if phase == "offered"]
+    assert measured.capacity_rps is not None
+    above = {rate: n for rate, n in offered if rate and rate > measured.capacity_rps}
+    assert len(above) > 1
+    assert all(n < 0.9 * rate * plan.load_point_max_s for rate, n in above.items())
+    # Asked for alone, a rate is offered until it is decided, or to the end.
+    alone = {rate: Trial(plan=at_rate(rate)).measure().n_requests for rate in above}
+    assert any(alone[rate] > 1.5 * n for rate, n in above.items())
+
+
 def test_a_rate_above_saturation_is_seen_to_overload_early_and_is_no_lesson_about_the_client() -> (
     None
 ):
