@@ -22,6 +22,15 @@ CORRELATED = KnownService(
     warm_up_batches=100,
 )
 """Its noise lasts for ten batches, as that of a neighbour on the machine does."""
+UNEVEN = KnownService(
+    batch_size=4,
+    service_s=0.02,
+    noise_cv=0.2,
+    noise_correlation=0.5,
+    warm_up_depth=0.3,
+    warm_up_batches=60,
+)
+"""Small batches that differ a lot, so that few requests make the tail of its latencies."""
 
 CLOSE_PLAN = MeasurementPlan(
     warm_up=WarmUpRule(max_s=20.0),

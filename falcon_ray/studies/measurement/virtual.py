@@ -7,7 +7,13 @@ from falcon_ray.studies.measurement.agreement import (
     three_window_figures,
 )
 from falcon_ray.studies.measurement.options import MeasurementOptions
-from falcon_ray.studies.measurement.services import CLOSE_PLAN, CORRELATED, STEADY, WARMING
+from falcon_ray.studies.measurement.services import (
+    CLOSE_PLAN,
+    CORRELATED,
+    STEADY,
+    UNEVEN,
+    WARMING,
+)
 from falcon_ray.studies.measurement.three_windows import WINDOW_S
 from falcon_ray.studies.measurement.virtual_trials import virtual_trial
 from falcon_ray.trial.plan import MeasurementPlan
@@ -24,6 +30,7 @@ def figures(options: MeasurementOptions) -> list[Figure]:
         ("warm-up 20 % deep", WARMING, MeasurementPlan(), "default plan"),
         ("warm-up, close", WARMING, CLOSE_PLAN, "until +-1.5 %"),
         ("correlated noise, close", CORRELATED, CLOSE_PLAN, "until +-1.5 %"),
+        ("uneven batches, warm-up 30 % deep", UNEVEN, MeasurementPlan(), "default plan"),
     ):
         outcomes = [virtual_trial(service, plan, seed=seed) for seed in range(options.runs)]
         found += our_figures(

@@ -35,10 +35,13 @@ class Heard:
 
     _logs: list[RequestLog] = field(default_factory=list[RequestLog])
     n_offered: int = 0
+    offered_s: float = 0.0
 
     def __call__(self, phase: str, offered_rps: float | None, log: RequestLog) -> None:  # noqa: ARG002
         """Take the requests of one phase."""
-        self.n_offered += phase == OFFERED
+        if phase == OFFERED:
+            self.n_offered += 1
+            self.offered_s += float(np.ptp(log.done_s)) if log.n else 0.0
         if phase in SATURATED:
             self._logs.append(log)
 
@@ -55,12 +58,14 @@ class TrialOutcome:
         measurement: What it said.
         saturated: Its requests with full queues, warm-up included.
         n_offered: Loads at a rate, repeated ones included.
+        offered_s: How long they took together, from each one's first answer to its last.
         n_deployments: That it took.
     """
 
     measurement: Measurement
     saturated: RequestLog
     n_offered: int
+    offered_s: float
     n_deployments: int
 
 
@@ -107,5 +112,6 @@ def outcome(
         measurement=observation.measurement,
         saturated=heard.saturated(),
         n_offered=heard.n_offered,
+        offered_s=heard.offered_s,
         n_deployments=observation.attempts if n_deployments is None else n_deployments,
     )

@@ -86,3 +86,5 @@ def test_a_trial_under_a_limit_counts_its_loads_and_its_deployments() -> None:
     found = virtual_trial(KnownService(batch_size=8, service_s=0.1), plan, seed=1)
     assert found.n_deployments == 1
     assert found.n_offered == found.measurement.n_load_points > 0
+    # No load lasts longer than its 30 s and the limit of 2 s, within which the last is answered.
+    assert 0 < found.offered_s <= 32.0 * found.n_offered
