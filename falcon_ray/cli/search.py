@@ -61,7 +61,9 @@ from falcon_ray.errors import NothingFeasibleError
     "--scenario",
     help="offline, server or single_stream.  [default: server with a latency budget, else offline]",
 )
-@click.option("--load-path", help="handle, http or replica.  [default: handle]")
+@click.option(
+    "--load-path", help="handle, http or replica.  [default: handle; replica with --emulate]"
+)
 @click.option("--offered-rps", type=float, help="The one rate to serve within the budget.")
 @click.option(
     "--arrival-trace", metavar="FILE", help="Arrival times to follow, in seconds, one a line."

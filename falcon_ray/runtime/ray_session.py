@@ -24,6 +24,7 @@ from falcon_ray.runtime.cluster_nodes import (
     possible_nodes,
 )
 from falcon_ray.runtime.ledger.contract import NodeType
+from falcon_ray.runtime.ray_messages import log_what_ray_prints
 from falcon_ray.space.defaults import NodeShape
 
 __all__ = ["ACCELERATOR_PREFIX", "GIB", "Cluster", "live_nodes", "ray_session"]
@@ -77,6 +78,7 @@ def ray_session(address: str | None) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     if is_local:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    log_what_ray_prints()
     try:
         ray.init(
             address="local" if is_local else address,

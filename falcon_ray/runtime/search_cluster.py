@@ -35,7 +35,8 @@ def search_cluster(request: SearchRequest) -> Iterator[Cluster]:
             yield _emulating(cluster, tuple(request.emulate))
     else:
         with emulated_cluster(request.emulate) as address, ray_session(address) as cluster:
-            yield _emulating(cluster, tuple(request.emulate))
+            # It ends with the search, as a Ray of our own does.
+            yield replace(_emulating(cluster, tuple(request.emulate)), is_local=True)
 
 
 def _emulating(cluster: Cluster, gpu_types: tuple[str, ...]) -> Cluster:

@@ -66,7 +66,8 @@ class SearchRequest:
             nothing.
         scenario: How requests arrive, as `Scenario` names it; None takes `server` with a latency
             limit and `offline` without one.
-        load_path: Where they enter, as `LoadPath` names it.
+        load_path: Where they enter, as `LoadPath` names it; None takes `handle`, and `replica` with
+            `emulate`, as the way there is this machine's and says nothing of the GPUs'.
         offered_rps: The one rate that a server has to keep the limit at; None looks for the
             highest.
         arrival_trace: File of arrival times that a server's requests follow, kept as an absolute
@@ -111,7 +112,7 @@ class SearchRequest:
     emulate: Sequence[str] | None = None
     stop_early: bool = True
     scenario: str | None = None
-    load_path: str = LoadPath.HANDLE.value
+    load_path: str | None = None
     offered_rps: float | None = None
     arrival_trace: str | Path | None = None
     latency_budget_ms: float | None = None
@@ -148,6 +149,9 @@ class SearchRequest:
         self._check_workload()
 
     def _check_workload(self) -> None:
+        if self.load_path is None:
+            path = LoadPath.REPLICA if self.emulate else LoadPath.HANDLE
+            object.__setattr__(self, "load_path", path.value)
         _named(LoadPath, "load_path", self.load_path)
         scenario = self.objective.scenario
         if self.arrival_trace is None:

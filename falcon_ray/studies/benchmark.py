@@ -43,6 +43,12 @@ STUDIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "ceiling",
             "faults",
         ),
+        "distributed": (
+            "machines",
+            "heterogeneous",
+            "crowded",
+            "autoscaling",
+        ),
     }
 )
 """Modules of `falcon_ray.studies.SUBJECT`, each with a function `figures`, which may take the

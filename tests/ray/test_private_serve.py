@@ -10,6 +10,7 @@ import psutil
 import pytest
 import ray
 from ray import serve
+from ray._private import worker
 from ray.serve.api import _run
 
 from falcon_ray.runtime import serve_apps
@@ -126,3 +127,8 @@ def test_a_constructor_that_raises_ends_as_failed_with_its_traceback() -> None:
     finally:
         serve_apps.delete(APP, timeout_s=30)
     assert "RuntimeError: there is nothing to serve" in state.message
+
+
+def test_ray_still_prints_its_own_messages_by_the_function_that_is_replaced() -> None:
+    parameters = list(inspect.signature(worker.print_to_stdstream).parameters)
+    assert parameters[:2] == ["data", "ignore_prefix"]

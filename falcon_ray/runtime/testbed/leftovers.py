@@ -17,6 +17,8 @@ from ray._private.state import actors as actor_table  # the public one needs the
 from ray.util import placement_group_table
 
 POLL_S = 0.1
+RAY_FOLDER = "ray"
+"""Where Ray keeps its sessions and their logs in a directory of temporary files."""
 KEPT = frozenset({"ServeController", "ProxyActor", "CurveStore", "ClusterLedger"})
 """Actors that outlive trials and searches on purpose."""
 _WORKER = "ray::"
@@ -111,10 +113,9 @@ def left_behind(
 
 
 def kept_files(directory: Path) -> frozenset[str]:
-    """Paths below a directory of files that hold something or are locked."""
-    return frozenset(
-        str(each.relative_to(directory)) for each in directory.rglob("*") if _is_kept(each)
-    )
+    """Paths below a directory of files that hold something or are locked, without Ray's own."""
+    found = (each.relative_to(directory) for each in directory.rglob("*") if _is_kept(each))
+    return frozenset(str(each) for each in found if each.parts[0] != RAY_FOLDER)
 
 
 def _is_kept(path: Path) -> bool:

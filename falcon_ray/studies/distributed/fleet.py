@@ -68,14 +68,19 @@ def plan_of(measured_s: float, *, warm_up_s: float = 2.0) -> MeasurementPlan:
 
 
 def configuration_on(
-    gpu_type: str, *, batch_size: int = 4, gpu_share: float = 1.0, replicas: int = 1
+    gpu_type: str,
+    *,
+    batch_size: int = 4,
+    gpu_share: float = 1.0,
+    cpu_cores: int = 1,
+    replicas: int = 1,
 ) -> Configuration:
     """What a trial on this type of GPU deploys."""
     return Configuration(
         {
             "gpu_type": gpu_type,
             "gpu_share": gpu_share,
-            "cpu_cores": 1,
+            "cpu_cores": cpu_cores,
             "batch_size": batch_size,
             "batch_wait_ms": 0,
             "dtype": "float32",
@@ -214,7 +219,7 @@ class Fleet:
         setup = TrialSetup(
             target=emulated_target(self.cluster),
             request=ray.put(EMULATED_REQUEST),
-            nodes=self.cluster.nodes,
+            nodes=self.cluster.possible_nodes,
             plan=plan,
             deploy_timeout_s=120.0,
             terms=LeaseTerms(search_id=search_id, exclusive=not colocate),
@@ -278,7 +283,7 @@ def emulated_target(cluster: Cluster) -> EmulatedTarget:
             batch_size=size,
             latency_ms=BATCH_MS[gpu_type] * (0.5 + size / 8),
         )
-        for gpu_type in sorted({each.gpu_type for each in cluster.nodes if each.gpu_type})
+        for gpu_type in sorted({each.gpu_type for each in cluster.possible_nodes if each.gpu_type})
         for size in BATCH_SIZES
     ]
     return EmulatedTarget(model, tabled_times(rows, None, source="a made-up table"), seed=0)

@@ -35,3 +35,10 @@ def test_files_with_content_and_locked_files_are_kept_and_locks_at_rest_are_not(
         fcntl.flock(file, fcntl.LOCK_EX)
         assert kept_files(tmp_path) == {"cores/0", "cores/log"}
     assert kept_files(tmp_path) == {"cores/log"}
+
+
+def test_what_ray_logs_is_nothing_that_a_trial_leaves(tmp_path: Path) -> None:
+    log = tmp_path / "ray" / "session_1" / "logs" / "raylet.out"
+    log.parent.mkdir(parents=True)
+    log.write_text("started")
+    assert kept_files(tmp_path) == frozenset()
