@@ -209,7 +209,8 @@ class Experts:
 
     def _bounds(self, history: History) -> Evidence:
         """Rates that are only known to be no higher; empty where no rate is modelled."""
-        rows, logs = (each[-MAX_BOUNDS:] for each in history.bounded_rates())
+        rows, logs = history.bounded_rates()
+        rows, logs = rows[-MAX_BOUNDS:], logs[-MAX_BOUNDS:]
         rates = [i for i, name in enumerate(self._metrics) if name.endswith("_rps")]
         if not rates:
             rows, logs = rows[:0], logs[:0]

@@ -102,7 +102,7 @@ def preference(
     """
     if readiness is None:
         return np.zeros(rows.size) if trial_cost is None else -np.log(trial_cost[rows])
-    bonus: FloatArray = READY_BONUS * readiness.ready[rows]
+    bonus: FloatArray = np.where(readiness.ready[rows], READY_BONUS, 0.0)
     if trial_cost is None:
         return bonus
     cost = readiness.start_cost[rows]

@@ -19,6 +19,7 @@ from falcon_ray.report.nothing_feasible import NothingFeasible
 from falcon_ray.report.recommendation import Recommendation, recommend
 from falcon_ray.report.record import SearchRecord, machinery_overhead_s
 from falcon_ray.report.sensitivity import price_sensitivity
+from falcon_ray.report.spend import spend_json
 from falcon_ray.report.valuation import Valuation, value, value_trials
 from falcon_ray.space.objective import SECONDS_PER_HOUR, Objective
 from falcon_ray.space.observation import Observation
@@ -120,6 +121,7 @@ def report_json(record: SearchRecord, directory: Path | None = None) -> dict[str
                     "why": trial.why,
                     "expected": dict(trial.expected),
                     "wall_s": trial.wall_s,
+                    "usd": trial.usd,
                 }
                 | _observation(record, trial.observation)
                 for trial in record.trials
@@ -129,7 +131,12 @@ def report_json(record: SearchRecord, directory: Path | None = None) -> dict[str
                 for each in record.interrupted
             ],
             "confirmations": [
-                {"role": each.role.value, "round": each.round_number, "wall_s": each.wall_s}
+                {
+                    "role": each.role.value,
+                    "round": each.round_number,
+                    "wall_s": each.wall_s,
+                    "usd": each.usd,
+                }
                 | _observation(record, each.observation)
                 for each in record.confirmations
             ],
@@ -140,6 +147,7 @@ def report_json(record: SearchRecord, directory: Path | None = None) -> dict[str
                 "median_s": overhead.median_s,
                 "seconds_by_trial": {str(k): s for k, s in overhead.seconds_by_trial.items()},
             },
+            "spend": spend_json(record),
             "price_sensitivity": {
                 "sentence": sensitivity.sentence,
                 "moves": [
@@ -166,7 +174,8 @@ def trials_csv(record: SearchRecord) -> str:
             *("requests_per_dollar_ci_low", "requests_per_dollar_ci_high"),
             *("usd_per_million_requests", "usd_per_hour", "instance_type"),
             *(*_METRICS, *extra, "path_limited"),
-            *("deploy_s", "warm_up_s", "measure_s", "teardown_s", "wall_s", "attempts", "reason"),
+            *("deploy_s", "warm_up_s", "measure_s", "teardown_s", "wall_s", "usd"),
+            *("attempts", "reason"),
         )
     )
     valuations = value_trials(record.trials, header.objective, header.pricing)
@@ -183,7 +192,7 @@ def trials_csv(record: SearchRecord) -> str:
                 *(_extra(observation).get(name) for name in extra),
                 None if measured is None else measured.path_limited,
                 *(times.deploy_s, times.warm_up_s, times.measure_s, times.teardown_s),
-                *(trial.wall_s, observation.attempts, valued.reason),
+                *(trial.wall_s, trial.usd, observation.attempts, valued.reason),
             )
         )
     return out.getvalue()

@@ -193,6 +193,7 @@ class SearchRecord:
         end_reason: Why the search stopped by itself; None while it runs, and where it was
             interrupted and can be resumed.
         conclusion: What it ended with; None while `end_reason` is.
+        max_cost_usd: Dollars that it may cost, as it was last asked; None without a limit.
     """
 
     header: SearchHeader
@@ -202,6 +203,7 @@ class SearchRecord:
     confirmations: tuple[Confirmation, ...]
     end_reason: str | None
     conclusion: Conclusion | None = None
+    max_cost_usd: float | None = None
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -254,7 +256,7 @@ def read_search(directory: Path) -> SearchRecord:
     path = directory / JOURNAL_NAME
     with _naming_the_line(path, events[0]):
         header = SearchHeader.from_json(events[0].fields)
-    story = _Story()
+    story = _Story(max_cost_usd=_asked_limit_usd(header.settings))
     for event in events[1:]:
         with _naming_the_line(path, event):
             story.add(event.name, event.fields)
@@ -266,7 +268,15 @@ def read_search(directory: Path) -> SearchRecord:
         confirmations=tuple(story.confirmations),
         end_reason=story.end_reason,
         conclusion=story.conclusion,
+        max_cost_usd=story.max_cost_usd,
     )
+
+
+def _asked_limit_usd(settings: Mapping[str, Any]) -> float | None:
+    """The limit that a search began with; searches before there were limits had none."""
+    request: Mapping[str, Any] = settings.get("request") or {}
+    limit = request.get("max_cost_usd")
+    return None if limit is None else float(limit)
 
 
 @dataclass(slots=True)
@@ -279,12 +289,14 @@ class _Story:
     confirmations: list[Confirmation] = field(default_factory=list[Confirmation])
     end_reason: str | None = None
     conclusion: Conclusion | None = None
+    max_cost_usd: float | None = None
 
     def add(self, name: str, fields: Mapping[str, Any]) -> None:
         """Take in one more event."""
         match name:
             case "search_resumed":
                 self.end_reason, self.conclusion = None, None
+                self.max_cost_usd = fields.get("max_cost_usd", self.max_cost_usd)
             case "trial_started":
                 self._start_trial(fields)
             case "trial_ended":

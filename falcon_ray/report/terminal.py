@@ -21,6 +21,7 @@ from falcon_ray.report.notes import notes
 from falcon_ray.report.nothing_feasible import NothingFeasible
 from falcon_ray.report.recommendation import Recommendation, recommend
 from falcon_ray.report.record import SearchRecord
+from falcon_ray.report.spend import spend_note
 from falcon_ray.report.valuation import Valuation, Verdict, describe_verdict, value, value_trials
 from falcon_ray.report.wording import describe_count
 from falcon_ray.space.configuration import Configuration
@@ -43,7 +44,7 @@ def print_report(console: Console, record: SearchRecord, directory: Path | None 
     console.print(Text(found.sentence, style="bold green" if good else "bold yellow"))
     if record.trials:
         console.print(_table(console, record, found))
-    for note in notes(record, found, directory):
+    for note in (*notes(record, found, directory), *spend_note(record)):
         console.print(Text(note))
 
 
