@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from falcon_ray.errors import InputError, OverBudgetError
 from falcon_ray.space.configuration import Configuration, FloatArray
 from falcon_ray.space.cost import Cost, Pricing
+from falcon_ray.space.objective import SECONDS_PER_HOUR
 
-SECONDS_PER_HOUR = 3600.0
 N_CONFIRMED = 2
 """Configurations of the search itself that are confirmed: the best and the runner-up."""
 _ROUNDING = 1e-9
