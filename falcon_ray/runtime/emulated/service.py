@@ -22,8 +22,9 @@ DEPLOYMENT_NOISE_SD = 0.02
 """Of the log of the factor that all batches of one deployment share."""
 AT_ONCE_S = 1e-3
 """A batch that begins so soon after the last one ended was waiting for it."""
-LONGEST_LATENESS_S = 5e-3
-"""A longer one is no timer's but the machine's, and nothing makes up for that."""
+LONGEST_LATENESS_S = 0.05
+"""That a busy machine adds to a timer, and that the next batch makes up for. What is longer is a
+stall, which nothing makes up for."""
 _DRAWN_AT_ONCE = 1024
 
 
@@ -152,13 +153,13 @@ class NoisyTimes:
 class PacedSleep:
     """Spends the time of batches asleep, so that other processes of the machine have its CPU.
 
-    A timer rings late, by up to a millisecond or so. What one batch took too long is taken off the
-    next one where that waited already, so that the rate of a busy replica is right; one batch
-    alone still takes that much longer.
+    Timers count in milliseconds, and ring a little late. What one batch took too long or too short
+    is made up for by the next one where that waited already, so that the rate of a busy replica is
+    right; one batch alone is off by that much.
 
     Args:
         clock: Monotonic seconds.
-        sleep: Waits so many of them, or a little longer.
+        sleep: Waits about so many of them.
     """
 
     def __init__(
@@ -178,5 +179,5 @@ class PacedSleep:
             start_s -= self._late_s
         await self._sleep(max(0.0, start_s + seconds - self._clock()))
         self._ended_s = self._clock()
-        self._late_s = min(max(0.0, self._ended_s - start_s - seconds), LONGEST_LATENESS_S)
+        self._late_s = min(self._ended_s - start_s - seconds, LONGEST_LATENESS_S)
         return self._ended_s - began_s

@@ -6,7 +6,7 @@ the answer is the request itself, a small one: what requests weigh on their way 
 tests, demonstrations and planning; everything that stems from it says that it is emulated.
 """
 
-import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,13 +75,12 @@ class EmulatedReplica:
             deployment=context.app_name.removeprefix(app_prefix),
             rank=0 if context.rank is None else context.rank.rank,
         )
-        self._pace: PacedSleep | None = None
+        # Not the loop's own clock, which may count in milliseconds.
+        self._pace = PacedSleep(time.monotonic)
         self._spent: deque[tuple[int, float]] = deque(maxlen=4096)
         self._queue = BatchQueue(self._pass_time, max_batch_size=service.batch_size, wait_s=wait_s)
 
     async def _pass_time(self, requests: Sequence[Any]) -> Sequence[Any]:
-        if self._pace is None:  # the loop that answers is not running while this is made
-            self._pace = PacedSleep(asyncio.get_running_loop().time)
         n = len(requests)
         self._spent.append((n, await self._pace.spend(self._times.take(n))))
         return requests

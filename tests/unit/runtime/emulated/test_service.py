@@ -169,6 +169,19 @@ def test_what_a_timer_rings_late_is_taken_off_the_next_batch() -> None:
     assert took == pytest.approx([0.011] + 9 * [0.01])
 
 
+def test_what_a_timer_leaves_off_is_added_to_the_next_batch() -> None:
+    timer = LateTimer(-0.0004)
+    pace = PacedSleep(timer, timer.sleep)
+
+    async def work() -> None:
+        for _ in range(3):
+            await pace.spend(0.01)
+
+    asyncio.run(work())
+    assert timer.slept == pytest.approx([0.01, 0.0104, 0.0104])
+    assert timer.now_s - 100.0 == pytest.approx(0.0296)  # 30 ms, less once 0.4
+
+
 def test_a_batch_after_a_pause_takes_all_of_its_time() -> None:
     timer = LateTimer(0.001)
     pace = PacedSleep(timer, timer.sleep)
@@ -188,11 +201,11 @@ def test_a_machine_that_stalls_is_not_made_up_for() -> None:
 
     async def work() -> None:
         for _ in range(3):
-            await pace.spend(0.01)
+            await pace.spend(0.08)
 
     asyncio.run(work())
-    # At most 5 ms.
-    assert timer.slept == pytest.approx([0.01, 0.005, 0.005])
+    # At most 50 ms.
+    assert timer.slept == pytest.approx([0.08, 0.03, 0.03])
 
 
 def test_noise_of_none_is_none() -> None:
