@@ -206,6 +206,7 @@ class Admission:
         if self._nodes is None:
             return []
         rooms = rooms_of(self._nodes, self._leases(), given_back=True)
+        beside_others = rooms if any(room.is_used_by_others for room in rooms) else None
         standings: dict[tuple[Demand, bool], Standing] = {}
         given_up: list[str] = []
         for entry in entries:
@@ -213,7 +214,7 @@ class Admission:
                 continue
             key = entry.ask.demand, entry.ask.exclusive
             if key not in standings:
-                standings[key] = standing(entry.ask, self._known, rooms)
+                standings[key] = standing(entry.ask, self._known, beside_others)
             found = standings[key]
             if found.lack is not entry.lacks:
                 entry.lacks, entry.lacks_since_s = found.lack, now_s

@@ -59,9 +59,11 @@ class KnownNodes:
         self._most: dict[NodeShape | str, tuple[NodeShape, int]] = {}
         self.live: Mapping[NodeShape, int] = Counter()
         self.addable: Mapping[NodeShape, int] = Counter()
+        self._are_held: dict[Demand, bool] = {}
 
     def learn(self, nodes: Sequence[LedgerNode], types: Sequence[NodeType]) -> None:
         """Take in the nodes that are there now, and the types that can be added."""
+        self._are_held.clear()
         by_type = {each.name: each for each in types}
         self.live = Counter(_kind(node.shape) for node in nodes)
         typed = Counter(node.node_type for node in nodes if node.node_type in by_type)
@@ -74,6 +76,12 @@ class KnownNodes:
             _kind(node.shape) for node in nodes if node.node_type not in by_type
         ).items():
             self._remember(shape, shape, n)
+
+    def hold(self, demand: Demand) -> bool:
+        """Whether the nodes that are there would hold all replicas, empty of everything."""
+        if demand not in self._are_held:
+            self._are_held[demand] = are_held(demand, self.live)
+        return self._are_held[demand]
 
     @property
     def with_added(self) -> Mapping[NodeShape, int]:

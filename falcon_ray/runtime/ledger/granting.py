@@ -87,7 +87,9 @@ class Round:
         taken = {place.node_id for place in entry.places}
         shapes = {node.shape for node in self._nodes if node.node_id in taken}
         for line, entries in self._lines.items():
-            head = self._head(self._in_order(line)) if entries and line != entry.line else None
+            if line == entry.line or not any(each.number < entry.number for each in entries):
+                continue
+            head = self._head(self._in_order(line))
             if (
                 head is not None
                 and head.number < entry.number

@@ -57,14 +57,20 @@ class Room:
         self._gpus = [ONE] * shape.n_gpus
         self._asks: dict[str, Ask] = {}
         self._share_of_others = 0
+        self.is_used_by_others = False
 
     def count(self, ask: Ask) -> int:
         """How many replicas of a lease that is not here yet find places, all of them at most."""
+        return self.count_of(ask, cpus=units(ask.demand.cpu_cores), gpus=units(ask.demand.n_gpus))
+
+    def count_of(self, ask: Ask, *, cpus: int, gpus: int) -> int:
+        """`count`, where what a replica takes is known in Ray's units."""
         demand = ask.demand
-        if demand.gpu_type not in (None, self.gpu_type) or not self._is_welcome(ask):
+        if self._cpus < cpus or (demand.gpu_type is not None and demand.gpu_type != self.gpu_type):
             return 0
-        by_cpus = self._cpus // cpus if (cpus := units(demand.cpu_cores)) else demand.replicas
-        return max(0, min(demand.replicas, by_cpus, self._count_by_gpus(ask)))
+        n = demand.replicas if not gpus else min(demand.replicas, self._count_by_gpus(gpus))
+        n = min(n, self._cpus // cpus) if cpus else n
+        return n if n and self._is_welcome(ask, gpus) else 0
 
     def tightness(self, ask: Ask, n: int) -> tuple[bool, int, int, str]:
         """What orders nodes for n replicas: GPUs that would lie idle, then what is left."""
@@ -99,6 +105,7 @@ class Room:
 
         Whole GPUs are taken for entirely free ones, the rest for a share of one.
         """
+        self.is_used_by_others = bool(cpus or gpus)
         self._cpus -= cpus
         for _ in range(gpus // ONE):
             freest = max(range(len(self._gpus)), key=self._gpus.__getitem__)
@@ -109,13 +116,12 @@ class Room:
             chosen = self._gpus.index(min(fitting) if fitting else max(self._gpus))
             self._gpus[chosen] = max(0, self._gpus[chosen] - self._share_of_others)
 
-    def _is_welcome(self, ask: Ask) -> bool:
+    def _is_welcome(self, ask: Ask, share: int) -> bool:
         others = self._asks.values()
         if others and _wants_node_alone(ask):
             return False
         if any(_wants_node_alone(other) for other in others):
             return False
-        share = units(ask.demand.n_gpus)
         if not 0 < share < ONE:
             return True
         if ask.exclusive and 0 < self._share_of_others <= ONE - share:
@@ -125,10 +131,7 @@ class Room:
             for other in others
         )
 
-    def _count_by_gpus(self, ask: Ask) -> int:
-        gpus = units(ask.demand.n_gpus)
-        if not gpus:
-            return ask.demand.replicas
+    def _count_by_gpus(self, gpus: int) -> int:
         if gpus >= ONE:
             return sum(free == ONE for free in self._gpus) // (gpus // ONE)
         return sum(free // gpus for free in self._gpus)
@@ -177,13 +180,19 @@ def rooms_of(
 
 def have_room(ask: Ask, rooms: Iterable[Room]) -> bool:
     """Whether all replicas find places now."""
-    return sum(room.count(ask) for room in rooms) >= ask.demand.replicas
+    left = ask.demand.replicas
+    for room in rooms:
+        left -= room.count(ask)
+        if left <= 0:
+            return True
+    return False
 
 
 def find_places(ask: Ask, rooms: Iterable[Room]) -> tuple[Place, ...] | None:
     """Places for all replicas, on few nodes, taken off their rooms; None where they have none."""
     replicas = ask.demand.replicas
-    able = {room: n for room in rooms if (n := room.count(ask))}
+    cpus, gpus = units(ask.demand.cpu_cores), units(ask.demand.n_gpus)
+    able = {room: n for room in rooms if (n := room.count_of(ask, cpus=cpus, gpus=gpus))}
     if not ask.demand.n_gpus:
         without = {room: n for room, n in able.items() if room.gpu_type is None}
         able = without if sum(without.values()) >= replicas else able

@@ -3,7 +3,7 @@
 It knows one ask and what nodes hold. It does not know who else waits, nor what time it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from falcon_ray.runtime.ledger.capacity import (
@@ -34,17 +34,17 @@ class Standing:
     reason: str = ""
 
 
-def standing(ask: Ask, known: KnownNodes, rooms_without_leases: Iterable[Room]) -> Standing:
+def standing(ask: Ask, known: KnownNodes, rooms: Sequence[Room] | None) -> Standing:
     """Where an ask stands.
 
     Args:
         ask: What was asked.
         known: The nodes that there are, were and can be.
-        rooms_without_leases: What would be free if all leases were given back.
+        rooms: What would be free if all leases were given back; None where that is everything.
     """
     demand = ask.demand
-    if are_held(demand, known.live):
-        if have_room(ask, rooms_without_leases):
+    if known.hold(demand):
+        if rooms is None or have_room(ask, rooms):
             return Standing(state=AskState.WAITING, reason="other trials have what it needs")
         return Standing(
             state=AskState.WAITING,
