@@ -139,9 +139,9 @@ class Journal:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def search_resumed(self) -> None:
-        """Note that a new driver goes on with the search."""
-        self.append("search_resumed")
+    def search_resumed(self, *, max_cost_usd: float | None = None) -> None:
+        """Note that a new driver goes on with the search, and what it may cost in all."""
+        self.append("search_resumed", max_cost_usd=max_cost_usd)
 
     def trial_started(
         self,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -32,6 +33,22 @@ _NAMES = {
 }
 
 
+class Spending(Protocol):
+    """The books of a search's dollars; `SearchSpend` keeps them."""
+
+    def may_confirm(self, configuration: Configuration) -> bool:
+        """Whether it may be measured afresh."""
+        ...
+
+    def start(self, name: str, configuration: Configuration) -> None:
+        """A measurement starts."""
+        ...
+
+    def end(self, name: str, observation: Observation, *, wall_s: float) -> float | None:
+        """A measurement ended; what it cost."""
+        ...
+
+
 def confirm(
     best: Configuration,
     *,
@@ -39,6 +56,7 @@ def confirm(
     journal: Journal,
     n_rounds: int,
     measure: Callable[[FreshTrial], Observation],
+    spending: Spending | None = None,
     display: SearchDisplay,
 ) -> None:
     """Measure what the journal lacks of the best, the runner-up and the baseline, in rounds.
@@ -52,6 +70,7 @@ def confirm(
         journal: Its journal, told about each measurement before the next begins.
         n_rounds: How often each configuration is deployed.
         measure: Deploys one and says how that ended.
+        spending: The books of what it costs, which may stop it; None without any.
         display: Told about progress.
     """
     tried: set[FreshTrial] = set()
@@ -62,6 +81,11 @@ def confirm(
         if trial is None:
             return
         tried.add(trial)
+        if spending is not None and not spending.may_confirm(trial.configuration):
+            display.note(
+                f"{_NAMES[trial.role]} is not measured afresh: that could exceed max_cost_usd"
+            )
+            continue
         number = trial.round_number
         label = f"Confirming {_NAMES[trial.role]}, round {number} of {n_rounds}"
         display.trial_started(
@@ -69,14 +93,17 @@ def confirm(
             trial.configuration,
             f"{len(contenders(record, best))} configurations are measured afresh in turn",
         )
+        if spending is not None:
+            spending.start(label, trial.configuration)
         display.phase(label, "deploying and measuring")
         start_s = time.monotonic()
         observation = measure(trial)
         wall_s = time.monotonic() - start_s
+        usd = None if spending is None else spending.end(label, observation, wall_s=wall_s)
         journal.confirmation_ended(
-            trial.role.value, observation, wall_s=wall_s, round_number=number
+            trial.role.value, observation, wall_s=wall_s, round_number=number, usd=usd
         )
-        display.trial_ended(label, observation, wall_s=wall_s, is_fresh=True)
+        display.trial_ended(label, observation, wall_s=wall_s, usd=usd, is_fresh=True)
 
 
 def is_confirmed(record: SearchRecord, *, n_rounds: int) -> bool:

@@ -117,7 +117,7 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
             )
             with search_cluster(request) as cluster, resumable(directory, cluster):
                 check_same_nodes(record.header, cluster.possible_nodes)
-                journal.search_resumed()
+                journal.search_resumed(max_cost_usd=request.max_cost_usd)
                 job = SearchTrials(
                     directory,
                     journal=journal,

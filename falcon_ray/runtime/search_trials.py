@@ -20,6 +20,7 @@ from falcon_ray.report.confirmation import FreshTrial
 from falcon_ray.report.journal import Journal
 from falcon_ray.report.kept_prior import read_prior, write_prior
 from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
+from falcon_ray.report.spend import spend
 from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes
@@ -37,13 +38,16 @@ from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.search_knowledge import SearchKnowledge, search_knowledge
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.search_setup import CheckedTarget, measurement_plan
+from falcon_ray.runtime.search_spend import SearchSpend
 from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, FalconSearch
+from falcon_ray.runtime.serve_backend import DELETE_TIMEOUT_S
 from falcon_ray.runtime.serve_trial import TrialSetup
 from falcon_ray.runtime.target import ModelTarget, Target
 from falcon_ray.runtime.tune_trials import NAME_KEY, RATE_KEY, run_trials
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.space.spend import TrialLimits
 from falcon_ray.space.workload import LoadPath
 
 TUNE_NAME = ".tune"
@@ -85,6 +89,7 @@ class SearchTrials:
         self._app_prefix = ""
         self._knowledge: SearchKnowledge | None = None
         self._readiness: ClusterReadiness | None = None
+        self._spending: SearchSpend | None = None
         self._broken: Exception | None = None
 
     def run(self, record: SearchRecord) -> None:
@@ -98,7 +103,7 @@ class SearchTrials:
             n_done=len(record.trials),
             max_trials=self._request.max_trials,
             best=best,
-            usd=sum(each.usd or 0.0 for each in (*record.trials, *record.confirmations)),
+            usd=spend(record).total_usd or 0.0,
             max_cost_usd=self._request.max_cost_usd,
         )
         started_serve = serve_apps.start_serve(http=self._request.workload.path is LoadPath.HTTP)
@@ -133,7 +138,7 @@ class SearchTrials:
             max_trials=self._request.max_trials,
             colocate=self._request.colocate,
         )
-        self._readiness = ClusterReadiness(
+        readiness = self._readiness = ClusterReadiness(
             header.space, header.pricing, nodes=ledger_nodes, types=lambda: self._cluster.types
         )
         usd_per_hour = header.pricing.usd_per_hour(header.space.candidates)
@@ -147,6 +152,8 @@ class SearchTrials:
             # Trials take about equally long, so what one costs goes with what it occupies.
             trial_cost=usd_per_hour if self._request.cost_aware else None,
         )
+        spending = self._spending = self._books(record, setup)
+        spending.check()
         searcher = FalconSearch(
             header.space,
             objective=header.objective,
@@ -156,7 +163,8 @@ class SearchTrials:
             max_failed_in_a_row=MAX_FAILED_IN_A_ROW + parallel - 1,
             stop_early=self._request.stop_early,
             annotate=lambda configuration: self._told(configuration, header, searcher.observations),
-            readiness=self._readiness.now,
+            readiness=lambda: spending.narrowed(readiness.now()),
+            may_start=spending.why_not,
             on_suggestion=self._started,
             on_observation=self._ended,
         )
@@ -193,6 +201,20 @@ class SearchTrials:
             stopped_early=searcher.stopped_early,
         )
 
+    def _books(self, record: SearchRecord, setup: TrialSetup) -> SearchSpend:
+        request = self._request
+        return SearchSpend(
+            record,
+            TrialLimits(
+                longest_trial_s=setup.plan.longest_trial_s(
+                    deploy_s=setup.deploy_timeout_s, remove_s=DELETE_TIMEOUT_S
+                ),
+                longest_start_s=request.provision_timeout_s if self._cluster.types else 0.0,
+            ),
+            max_cost_usd=request.max_cost_usd,
+            confirm_rounds=request.confirm_rounds if request.confirm else 0,
+        )
+
     def _deployed_target(self, header: SearchHeader) -> Target:
         target = self._checked.target
         if not header.emulated:
@@ -217,6 +239,8 @@ class SearchTrials:
     def _started(self, trial_id: str, suggestion: Suggestion) -> None:
         number, self._next_number = self._next_number, self._next_number + 1
         self._running[trial_id] = _Running(number, time.monotonic())
+        if self._spending is not None:
+            self._spending.start(trial_id, suggestion.configuration)
         with self._keeping_errors():
             self._journal.trial_started(
                 number, suggestion.configuration, why=suggestion.why, expected=suggestion.expected
@@ -240,11 +264,14 @@ class SearchTrials:
     def _ended(self, trial_id: str, observation: Observation) -> None:
         running = self._running.pop(trial_id)
         wall_s = time.monotonic() - running.start_s
+        usd = None
+        if self._spending is not None:
+            usd = self._spending.end(trial_id, observation, wall_s=wall_s)
         with self._keeping_errors():
-            self._journal.trial_ended(running.number, observation, wall_s=wall_s)
+            self._journal.trial_ended(running.number, observation, wall_s=wall_s, usd=usd)
         if self._readiness is not None:
             self._readiness.learn(observation)
-        self._display.trial_ended(_label(running.number), observation, wall_s=wall_s)
+        self._display.trial_ended(_label(running.number), observation, wall_s=wall_s, usd=usd)
         if self._knowledge is not None:
             self._knowledge.learn(observation)
         if observation.status is FAILED:
@@ -283,6 +310,7 @@ class SearchTrials:
             journal=self._journal,
             n_rounds=self._request.confirm_rounds,
             measure=measure,
+            spending=self._spending,
             display=self._display,
         )
 

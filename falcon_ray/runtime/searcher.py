@@ -46,6 +46,10 @@ def _nothing_known() -> Readiness | None:
     return None
 
 
+def _may_start(configuration: Configuration) -> str:  # noqa: ARG001
+    return ""
+
+
 class FalconSearch(Searcher):
     """A `ray.tune` searcher that proposes serving configurations.
 
@@ -81,6 +85,9 @@ class FalconSearch(Searcher):
             for with each suggestion and merged into what `suggest` returns, so that they arrive
             in the trainable's `config`; by default nothing. Names of dimensions are refused.
         readiness: What could start now, asked before each suggestion; by default nothing is known.
+        may_start: Why a trial of a configuration may not start, asked of each suggestion; empty
+            where it may. One that may not is taken back, and none follows once the trials that
+            run have ended.
         on_suggestion: Told about each suggestion before its trial starts.
         on_observation: Told about each observation before the optimizer learns it.
         clock: Monotonic seconds.
@@ -103,6 +110,7 @@ class FalconSearch(Searcher):
         stop_early: bool = False,
         annotate: Callable[[Configuration], Mapping[str, Value]] = _no_annotation,
         readiness: Callable[[], Readiness | None] = _nothing_known,
+        may_start: Callable[[Configuration], str] = _may_start,
         on_suggestion: Callable[[str, Suggestion], None] | None = None,
         on_observation: Callable[[str, Observation], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -136,6 +144,7 @@ class FalconSearch(Searcher):
         self._stop_early = stop_early
         self._annotate = annotate
         self._readiness = readiness
+        self._may_start = may_start
         self._on_suggestion = on_suggestion
         self._on_observation = on_observation
         self._clock = clock
@@ -192,10 +201,14 @@ class FalconSearch(Searcher):
             self.end_reason = reason
             return Searcher.FINISHED
         suggestion = self._optimizer.suggest(self._readiness())
+        reason = "every configuration was tried"
+        if suggestion is not None and (reason := self._may_start(suggestion.configuration)):
+            self._optimizer.withdraw(suggestion.configuration)
+            suggestion = None
         if suggestion is None:
             if self._pending:
                 return None
-            self.end_reason = "every configuration was tried"
+            self.end_reason = reason
             return Searcher.FINISHED
         self._pending[trial_id] = suggestion.configuration
         if self._on_suggestion is not None:
@@ -235,6 +248,7 @@ class FalconSearch(Searcher):
             "_on_observation": None,
             "_annotate": _no_annotation,
             "_readiness": _nothing_known,
+            "_may_start": _may_start,
         }
         return self.__dict__ | ours
 

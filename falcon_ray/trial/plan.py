@@ -18,6 +18,8 @@ from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
 
 LOAD_POINT_FACTOR = 4
 """Requests of a load that is judged as a whole, in multiples of the fewest that can certify."""
+DRIVER_DOUBLINGS = 4
+"""From one driver to the most that there can be."""
 SURE_DEVIATIONS = 3.0
 """Random arrivals are planned for so many standard deviations more than are needed."""
 
@@ -96,6 +98,24 @@ class MeasurementPlan:
             return max_s
         needed = LOAD_POINT_FACTOR * requests_to_certify(self.slo.latency_percentile)
         return min(max_s, max(2.0, needed / rate_rps))
+
+    def longest_trial_s(self, *, deploy_s: float, remove_s: float) -> float:
+        """The most that a trial can take once it has its resources, all its attempts included.
+
+        In every attempt the deployment may be started twice, and the load at saturation as often
+        as drivers can be doubled.
+
+        Args:
+            deploy_s: Longest time for a deployment to start.
+            remove_s: Longest time for it to go.
+        """
+        saturation_s = self.warm_up.max_s + self.precision.max_s + self.stall_s
+        points_s = 0.0
+        if self.slo is not None:
+            longest_s = max(self.load_point_max_s, self.certify_max_s) + self.stall_s
+            points_s = (self.max_load_points + 1) * longest_s
+        load_s = (DRIVER_DOUBLINGS + 1) * saturation_s + self.model_s + self.stall_s + points_s
+        return self.max_attempts * (2 * (deploy_s + remove_s) + load_s)
 
     @property
     def requests_to_certify(self) -> int:

@@ -1,0 +1,136 @@
+"""The books of one search's dollars: what its trials cost, and which of them may still start.
+
+It puts together prices, the longest that a trial can take, and what a journal says was spent. It
+does not know why a trial ended, nor who suggests the next.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from falcon_ray.optimizers.readiness import Readiness
+from falcon_ray.report.record import SearchRecord
+from falcon_ray.report.spend import spend
+from falcon_ray.space.configuration import Configuration, FloatArray
+from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.space.spend import Budget, TrialLimits, start_usd, trial_usd, worst_usd
+
+
+class SearchSpend:
+    """What one run of a search spends.
+
+    Args:
+        record: What the search is about, and what was spent before.
+        limits: How long its trials may take.
+        max_cost_usd: What it may spend in all; None for no limit.
+        confirm_rounds: Of the confirmation; 0 without one.
+
+    Raises:
+        OverBudgetError: The limit does not allow for a single trial.
+    """
+
+    def __init__(
+        self,
+        record: SearchRecord,
+        limits: TrialLimits,
+        *,
+        max_cost_usd: float | None,
+        confirm_rounds: int,
+    ) -> None:
+        header = record.header
+        self._header, self._limits = header, limits
+        self._has_limit = max_cost_usd is not None
+        self._worst_usd: FloatArray = worst_usd(header.space.candidates, header.pricing, limits)
+        self._budget = Budget(
+            max_cost_usd,
+            spent_usd=self._spent_before(record),
+            confirm_rounds=confirm_rounds,
+            baseline_usd=0.0 if header.baseline is None else self.worst_of(header.baseline),
+            tried_usd=[
+                self.worst_of(each.observation.configuration)
+                for each in record.trials
+                if each.observation.status is TrialStatus.MEASURED
+            ],
+        )
+
+    def check(self) -> None:
+        """Refuse a limit that does not allow for one more trial.
+
+        Raises:
+            OverBudgetError: It does not.
+        """
+        self._budget.check(self._worst_usd)
+
+    @property
+    def spent_usd(self) -> float:
+        """What all trials cost that ended, those of earlier runs included."""
+        return self._budget.spent_usd
+
+    def worst_of(self, configuration: Configuration) -> float:
+        """The most that a trial of it can cost."""
+        return float(worst_usd([configuration], self._header.pricing, self._limits)[0])
+
+    def narrowed(self, readiness: Readiness | None) -> Readiness | None:
+        """What is ready, without what could exceed the limit."""
+        if not self._has_limit:
+            return readiness
+        n = len(self._header.space)
+        known = readiness or Readiness(np.ones(n, dtype=np.bool_), np.zeros(n))
+        return known.without(~self._budget.affordable(self._worst_usd))
+
+    def why_not(self, configuration: Configuration) -> str:
+        """Why a trial of it may not start; empty where it may."""
+        if self._budget.may_start(self.worst_of(configuration)):
+            return ""
+        return (
+            f"one more trial could exceed max_cost_usd: {self.spent_usd:.4g} USD are spent, and "
+            "its confirmation is set aside"
+        )
+
+    def start(self, name: str, configuration: Configuration) -> None:
+        """A trial starts."""
+        self._budget.start(name, self.worst_of(configuration))
+
+    def end(self, name: str, observation: Observation, *, wall_s: float) -> float | None:
+        """A trial ended; what it cost.
+
+        Args:
+            name: As it was started.
+            observation: How it ended.
+            wall_s: Seconds from its start, the wait for its resources included.
+        """
+        usd = self._cost(observation, wall_s=wall_s)
+        measured = observation.status is TrialStatus.MEASURED
+        self._budget.end(name, usd, may_be_confirmed=measured)
+        return usd
+
+    def may_confirm(self, configuration: Configuration) -> bool:
+        """Whether it may be measured afresh, out of what was set aside for that."""
+        return self._budget.may_confirm(self.worst_of(configuration))
+
+    def _cost(self, observation: Observation, *, wall_s: float) -> float | None:
+        if observation.never_began:
+            return 0.0
+        times, configuration = observation.times, observation.configuration
+        pricing = self._header.pricing
+        held = trial_usd(configuration, pricing, held_s=max(0.0, wall_s - times.wait_s))
+        start = start_usd(configuration, pricing, start_s=times.provision_s)
+        return None if held is None or start is None else held + start
+
+    def _spent_before(self, record: SearchRecord) -> float:
+        """What the journal says, and at worst what it does not say."""
+        unknown: Mapping[str, Configuration] = {
+            **{f"trial {each.number}": each.configuration for each in record.interrupted},
+            **{
+                f"trial {each.number}": each.observation.configuration
+                for each in record.trials
+                if each.usd is None
+            },
+            **{
+                f"confirmation {i}": each.observation.configuration
+                for i, each in enumerate(record.confirmations)
+                if each.usd is None
+            },
+        }
+        known = spend(record).total_usd or 0.0
+        return known + sum(self.worst_of(each) for each in unknown.values())
