@@ -16,7 +16,8 @@ from falcon_ray.knowledge.latency.latencies import Latencies
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.emulated.cluster import emulated_cluster
-from falcon_ray.runtime.emulated.target import EMULATED_REQUEST, EmulatedTarget
+from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
+from falcon_ray.runtime.emulated.target import EmulatedTarget
 from falcon_ray.runtime.emulated.times import predicted_times
 from falcon_ray.runtime.known_profile import known_profile
 from falcon_ray.runtime.ray_session import ray_session

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from falcon_ray.errors import InfeasibleCause, InputError
+from falcon_ray.runtime.emulated.deployment import emulated_service
 from falcon_ray.runtime.emulated.service import (
     EmulatedService,
     NoisyTimes,
     PacedSleep,
-    emulated_service,
 )
 from falcon_ray.runtime.emulated.times import BatchCosts, EmulatedTimes
 from falcon_ray.space.configuration import Configuration

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -128,3 +130,14 @@ def test_an_application_cannot_be_emulated() -> None:
 def test_a_search_that_is_not_emulated_has_nothing_to_emulate() -> None:
     with pytest.raises(InputError, match="does not say what it emulates"):
         emulated_target(HEADER, MODEL, app_prefix="")
+
+
+def test_the_process_of_a_replica_holds_neither_torch_nor_the_knowledge() -> None:
+    program = (
+        "import sys, falcon_ray.runtime.emulated.replica; "
+        "print(sorted({'torch', 'falcon_ray.knowledge'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "[]\n"
