@@ -61,12 +61,15 @@ def test_figures_tell_a_lost_trial_from_a_doubled_one() -> None:
     good = {each.name: each for each in case_figures(small_search(a=T4, b=L4), parallel=6)}
     assert all(each.is_met is not False for each in good.values())
     outcome = small_search(a=T4, b=L4)
+    outcome.suggestion_s = [0.0] * 6 + [0.25, 0.5, 0.75]
     del outcome.ended["trial0"]
     outcome.granted["trial1"] += 1
     outcome.is_stuck, outcome.n_left = True, 1
     bad = {each.name: each.value for each in case_figures(outcome, parallel=6)}
     assert bad["6 at once: trials lost"] == 1
     assert bad["6 at once: trials granted or ended twice"] == 1
+    # The first six came before anything was measured.
+    assert bad["6 at once: suggestion, median"] == 0.5
     assert bad["6 at once: deadlocks, and leases left"] == 2
 
 
