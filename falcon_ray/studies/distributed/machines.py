@@ -20,8 +20,8 @@ from falcon_ray.studies.distributed.virtual_search import (
 from falcon_ray.studies.figure import Figure
 
 CASES = ((64, 128), (1000, 1030))
-"""Trials at once, and trials in all: what follows the first thousand is suggested with about as
-many pending, which takes a second each."""
+"""Trials at once, and trials in all. What follows the first thousand is suggested with as many
+pending or observed, which takes up to seconds each."""
 
 SPACE = ConfigurationSpace.of(
     {
@@ -83,7 +83,7 @@ def case_figures(outcome: SearchOutcome, *, parallel: int) -> list[Figure]:
             name=at_once + "nodes that gave more than they have",
             value=outcome.n_overfull,
             at_most=0,
-            note=f"looked at after each of {len(outcome.tick_s):,} ticks that granted something",
+            note="looked at whenever something was granted",
         ),
         Figure(
             name=at_once + "deadlocks, and leases left",
