@@ -3,11 +3,12 @@
 A new dimension that changes where or how a replica runs is one line here.
 """
 
-import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from falcon_ray.runtime.ledger.capacity import why_never_held
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.space.demand import Demand
@@ -73,40 +74,7 @@ def why_no_node_fits(configuration: Configuration, nodes: Sequence[NodeShape]) -
 
     A configuration that does not say how many cores a replica takes is not judged by cores.
     """
-    cores = configuration.number("cpu_cores", 0)
-    gpus = Demand.of(configuration).n_gpus
-    gpu_type = configuration.get("gpu_type")
-    fitting = [
-        node
-        for node in nodes
-        if node.cpus >= cores
-        and node.n_gpus >= gpus
-        and (gpu_type is None or node.gpu_type == gpu_type)
-    ]
-    replicas = configuration.count("replicas", 1)
-    fit = sum(_replicas_on(node, cores=cores, gpus=gpus) for node in fitting)
-    if fitting and fit >= replicas:
-        return None
-    if fitting:
-        return f"{replicas} replicas do not fit: the nodes hold {fit:g}; they have {_offers(nodes)}"
-    wanted = [f"{cores:g} CPU cores"] if cores else []
-    if gpus:
-        wanted.append(f"{gpus:g} GPUs" + (f" of type {gpu_type}" if gpu_type else ""))
-    needs = f" with {' and '.join(wanted)}" if wanted else ""
-    return f"no node can hold a replica{needs}; they have {_offers(nodes)}"
-
-
-def _replicas_on(node: NodeShape, *, cores: float, gpus: float) -> float:
-    """How many replicas a node holds that can hold one."""
-    by_cores = node.cpus // cores if cores else math.inf
-    by_gpus = node.n_gpus // gpus if gpus else math.inf
-    return min(by_cores, by_gpus)
-
-
-def _offers(nodes: Sequence[NodeShape]) -> str:
-    """What the nodes have, each kind of node once."""
-    kinds = dict.fromkeys(
-        f"{node.cpus} cores" + (f" and {node.n_gpus} {node.gpu_type}" if node.n_gpus else "")
-        for node in nodes
-    )
-    return ", ".join(kinds) or "nothing"
+    demand = Demand.of(configuration)
+    if "cpu_cores" not in configuration:
+        demand = replace(demand, cpu_cores=0.0)
+    return why_never_held(demand, Counter(nodes))

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from falcon_ray.errors import InputError
-from falcon_ray.knowledge.profile.files import check_writable, resolved_location
+from falcon_ray.knowledge.profile.files import (
+    check_writable,
+    default_location,
+    packaged_profile,
+    read_profile,
+    resolved_location,
+)
 from falcon_ray.report.files import write_report
 from falcon_ray.report.journal import Journal, holds_journal
 from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
@@ -20,7 +26,6 @@ from falcon_ray.report.result import SearchResult
 from falcon_ray.runtime.confirmation import is_confirmed
 from falcon_ray.runtime.emulated.setup import emulated_model, with_emulation
 from falcon_ray.runtime.interruption import resumable
-from falcon_ray.runtime.known_profile import known_profile
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.search_cluster import search_cluster
@@ -98,7 +103,9 @@ def _planned(request: SearchRequest, checked: CheckedTarget, cluster: Cluster) -
     header = search_header(request, checked, cluster.possible_nodes, directory=Path.cwd())
     if request.emulate:
         model = emulated_model(checked.target)
-        return with_emulation(header, model, known_profile(request.store))
+        location = request.store or default_location()
+        known = packaged_profile().merged(read_profile(location, missing_ok=True))
+        return with_emulation(header, model, known)
     check_latency_budget(header, checked, cluster)
     return header
 

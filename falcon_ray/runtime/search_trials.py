@@ -26,8 +26,8 @@ from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes
 from falcon_ray.runtime.cluster_readiness import ClusterReadiness
 from falcon_ray.runtime.confirmation import confirm, measured_in_task
+from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
 from falcon_ray.runtime.emulated.setup import emulated_model, emulated_target
-from falcon_ray.runtime.emulated.target import EMULATED_REQUEST
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
 from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
@@ -255,7 +255,7 @@ class SearchTrials:
         self, configuration: Configuration, header: SearchHeader, tried: Sequence[Observation]
     ) -> dict[str, Value]:
         """What a trial is told beside its configuration: its name, and what it has to beat."""
-        told: dict[str, Value] = {NAME_KEY: f"trial-{self._next_number - 1}"}
+        told: dict[str, Value] = {NAME_KEY: _name(self._next_number - 1)}
         to_beat = rate_to_beat_rps(
             tried, configuration, objective=header.objective, pricing=header.pricing
         )
@@ -276,7 +276,7 @@ class SearchTrials:
             self._knowledge.learn(observation)
         if observation.status is FAILED:
             # A process that was killed has deleted nothing, and the next trial needs its place.
-            app_name = f"{self._app_prefix}{trial_id}"
+            app_name = f"{self._app_prefix}{_name(running.number)}"
             serve_apps.delete_all(app_name, timeout_s=CLEAN_UP_S)
             self._ledger.end_app(app_name)
 
@@ -313,6 +313,10 @@ class SearchTrials:
             spending=self._spending,
             display=self._display,
         )
+
+
+def _name(number: int) -> str:
+    return f"trial-{number}"
 
 
 def _label(number: int) -> str:

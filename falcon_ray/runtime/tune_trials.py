@@ -106,7 +106,7 @@ def _trainable(
         observation = run_serve_trial(
             setup,
             configuration,
-            app_name=f"{app_prefix}{tune.get_context().get_trial_id()}",
+            app_name=f"{app_prefix}{name}",
             on_phase=records.watching(_report_phase),
             rate_to_beat_rps=rate_to_beat_rps,
             on_requests=records.add,

@@ -20,7 +20,8 @@ from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes
 from falcon_ray.runtime.emulated.cluster import emulated_cluster
-from falcon_ray.runtime.emulated.target import EMULATED_REQUEST, EmulatedTarget
+from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
+from falcon_ray.runtime.emulated.target import EmulatedTarget
 from falcon_ray.runtime.emulated.times import TimedBatch, tabled_times
 from falcon_ray.runtime.ledger.client import LeaseTerms
 from falcon_ray.runtime.progress import SilentDisplay

