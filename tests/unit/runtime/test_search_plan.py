@@ -106,8 +106,8 @@ def test_a_dry_run_says_what_is_in_a_trace(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_certifying_an_slo_costs() -> None:
     lines = plan_lines(latency_budget_ms=50.0)
     (line,) = [each for each in lines if each.startswith("certifying")]
-    # Five looks, each wrong in 1 % of all cases: 0.99 ** 459 < 0.01 < 0.99 ** 458, and the first
-    # fifth does not count: 459 / 0.8 = 573.75. (574 + 3 * sqrt(574)) / 120 s = 5.38 a second.
+    # The last of five looks may be wrong in 4 % of all cases: 0.99 ** 321 < 0.04 < 0.99 ** 320, and
+    # the first fifth does not count: 321 / 0.8 = 401.25. (402 + 3 * sqrt(402)) / 120 s = 3.85/s.
     assert line == (
         "certifying p99 takes 402 requests per load point, none of them over the limit: "
         "40.2 s at 10/s, 4.02 s at 100/s, 0.402 s at 1000/s; up to 8 load points a trial, each "
@@ -116,7 +116,7 @@ def test_a_dry_run_says_what_certifying_an_slo_costs() -> None:
 
 
 def test_a_dry_run_says_what_certifying_one_rate_costs() -> None:
-    # 402 requests / 40 requests/s = 14.35 s
+    # 402 requests / 40 requests/s = 10.05 s
     said = "certifying p99 takes 402 requests, none of them over the limit: 10.1 s at 40/s"
     assert f"{said}; the load lasts at most 30 s" in (
         plan_lines(latency_budget_ms=50.0, offered_rps=40)
