@@ -19,6 +19,8 @@ from falcon_ray.knowledge.profile.files import (
     read_profile,
 )
 from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.runtime.ray_metrics import RayMetrics
+from falcon_ray.runtime.search_metrics import STORE_BYTES, STORE_ROWS, ClusterMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,16 @@ class CurveStore:
         self._refreshed_at = 0.0
         self._timer: asyncio.Task[None] | None = None
         self._handing, self._writing = asyncio.Lock(), asyncio.Lock()
+        self._metrics = ClusterMetrics(RayMetrics((STORE_ROWS, STORE_BYTES)))
         self._problem = self._open()
+        self._tell_size()
+
+    def _tell_size(self) -> None:
+        parts = (*self._stored.parts, *self._added.parts)
+        self._metrics.store_holds(
+            n_rows=sum(each.rows.num_rows for each in parts),
+            n_bytes=sum(each.rows.nbytes for each in parts),
+        )
 
     def _open(self) -> str | None:
         """Read the location; what is wrong with it, where something is.
@@ -86,6 +97,7 @@ class CurveStore:
         known = {**self._stored.sources, **self._added.sources}
         sources = complete_sources(profile, known, where=self._location)
         self._added = self._added.merged(Profile(profile.parts, sources))
+        self._tell_size()
         if sum(part.rows.num_rows for part in self._added.parts) >= FLUSH_ROWS:
             await self.flush()
         elif self._timer is None or self._timer.done():
@@ -132,6 +144,7 @@ class CurveStore:
         if not manifest.contents <= held:
             stored = await asyncio.to_thread(read_profile, self._location, missing_ok=True)
             self._stored = self._stored.merged(stored)
+            self._tell_size()
 
     def _check_opened(self) -> None:
         """A store that came back to a broken location tries it again at every call."""

@@ -32,10 +32,12 @@ from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
 from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.parallelism import trials_at_once
-from falcon_ray.runtime.progress import SearchDisplay
+from falcon_ray.runtime.progress import DisplayGroup, SearchDisplay
+from falcon_ray.runtime.ray_metrics import RayMetrics
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.search_knowledge import SearchKnowledge, search_knowledge
+from falcon_ray.runtime.search_metrics import SEARCH_METRICS, SearchMetrics
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.search_setup import CheckedTarget, measurement_plan
 from falcon_ray.runtime.search_spend import SearchSpend
@@ -81,7 +83,7 @@ class SearchTrials:
         self._request = request
         self._checked = checked
         self._cluster = cluster
-        self._display = display
+        self._display = DisplayGroup(display, SearchMetrics(RayMetrics(SEARCH_METRICS)))
         self._requests = RequestFolder.here(directory)
         self._ledger = LedgerClient(cluster_ledger)
         self._running: dict[str, _Running] = {}
@@ -165,6 +167,7 @@ class SearchTrials:
             annotate=lambda configuration: self._told(configuration, header, searcher.observations),
             readiness=lambda: spending.narrowed(readiness.now()),
             may_start=spending.why_not,
+            on_timing=self._display.suggested,
             on_suggestion=self._started,
             on_observation=self._ended,
         )

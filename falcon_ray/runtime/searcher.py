@@ -88,6 +88,7 @@ class FalconSearch(Searcher):
         may_start: Why a trial of a configuration may not start, asked of each suggestion; empty
             where it may. One that may not is taken back, and none follows once the trials that
             run have ended.
+        on_timing: Told how many seconds each suggestion took.
         on_suggestion: Told about each suggestion before its trial starts.
         on_observation: Told about each observation before the optimizer learns it.
         clock: Monotonic seconds.
@@ -111,6 +112,7 @@ class FalconSearch(Searcher):
         annotate: Callable[[Configuration], Mapping[str, Value]] = _no_annotation,
         readiness: Callable[[], Readiness | None] = _nothing_known,
         may_start: Callable[[Configuration], str] = _may_start,
+        on_timing: Callable[[float], None] | None = None,
         on_suggestion: Callable[[str, Suggestion], None] | None = None,
         on_observation: Callable[[str, Observation], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -145,6 +147,7 @@ class FalconSearch(Searcher):
         self._annotate = annotate
         self._readiness = readiness
         self._may_start = may_start
+        self._on_timing = on_timing
         self._on_suggestion = on_suggestion
         self._on_observation = on_observation
         self._clock = clock
@@ -200,7 +203,10 @@ class FalconSearch(Searcher):
                 return None
             self.end_reason = reason
             return Searcher.FINISHED
+        before_s = self._clock()
         suggestion = self._optimizer.suggest(self._readiness())
+        if self._on_timing is not None:
+            self._on_timing(self._clock() - before_s)
         reason = "every configuration was tried"
         if suggestion is not None and (reason := self._may_start(suggestion.configuration)):
             self._optimizer.withdraw(suggestion.configuration)
@@ -244,6 +250,7 @@ class FalconSearch(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         """Without the listeners: Tune pickles its set-up, and they belong to this process."""
         ours = {
+            "_on_timing": None,
             "_on_suggestion": None,
             "_on_observation": None,
             "_annotate": _no_annotation,

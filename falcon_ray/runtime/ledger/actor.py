@@ -59,12 +59,14 @@ class LedgerParts:
         watch: Sees the nodes.
         provisioner: Has some added.
         janitor: Removes what no lease stands for.
+        on_counts: Told what `Admission.counts` says after each look.
         clock: Monotonic seconds.
     """
 
     watch: NodeWatch
     provisioner: Provisioner
     janitor: Janitor
+    on_counts: Callable[[Mapping[str, LineCounts]], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -153,6 +155,7 @@ class Ledger:
         )
         self._admission.nodes_changed(tuple(nodes), tuple(types), self._parts.clock())
         await self._decide()
+        self._parts.on_counts(self._admission.counts())
 
     async def _decide(self) -> None:
         async with self._deciding:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -14,7 +15,10 @@ from falcon_ray.runtime.ledger.actor import Ledger, LedgerParts
 from falcon_ray.runtime.ledger.client import HEARTBEAT_S
 from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
 from falcon_ray.runtime.ledger.janitor import Janitor
+from falcon_ray.runtime.ledger.line import LineCounts
 from falcon_ray.runtime.ledger.provisioning import PlacementGroups
+from falcon_ray.runtime.ray_metrics import RayMetrics
+from falcon_ray.runtime.search_metrics import LEASES, ClusterMetrics
 
 LEDGER_NAME = "falcon_ledger"
 NAMESPACE = "falcon_ray"
@@ -38,6 +42,7 @@ class ClusterLedger(Ledger):
             watch=_ClusterWatch(),
             provisioner=PlacementGroups(),
             janitor=Janitor(_app_names, serve_apps.start_deleting),
+            on_counts=_LeaseMetrics(),
         )
         was_here = ray.get_runtime_context().was_current_actor_reconstructed
         super().__init__(
@@ -59,6 +64,18 @@ class _ClusterWatch:
         if time.monotonic() - self._asked_s > TYPES_S:
             self._types, self._asked_s = node_types(), time.monotonic()
         return self._types
+
+
+class _LeaseMetrics:
+    """What the ledger counts, as a metric."""
+
+    def __init__(self) -> None:
+        self._metrics = ClusterMetrics(RayMetrics((LEASES,)))
+
+    def __call__(self, counts: Mapping[str, LineCounts]) -> None:
+        self._metrics.leases(
+            {(line, state): n for line, each in counts.items() for state, n in asdict(each).items()}
+        )
 
 
 def cluster_ledger() -> Any:  # noqa: ANN401 - an actor's handle
