@@ -7,6 +7,7 @@ import pytest
 import ray
 import yaml
 from ray._private.state import state
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.core.generated import autoscaler_pb2
 from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -77,7 +78,8 @@ def test_the_autoscalers_file_is_found_from_a_driver(tmp_path: Path) -> None:
         "provider": {
             "type": "external",
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
-            "head_node_id": "0" * 56,
+            "head_node_id": FAKE_HEAD_NODE_ID,
+            "launch_multiple": True,
         },
         "head_node_type": "head",
         "available_node_types": {
@@ -92,7 +94,13 @@ def test_the_autoscalers_file_is_found_from_a_driver(tmp_path: Path) -> None:
     }
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    with started_head(tmp_path, f"{CONFIG_FLAG}{file}", RAY_FAKE_CLUSTER="1") as head:
+    version_2 = {
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+    }
+    with started_head(tmp_path, f"{CONFIG_FLAG}{file}", **version_2) as head:
         command = Command(
             *("python", "-W", "ignore", "-c", ASK.format(address=head.address)),
             environment={**head.environment, "PYTHONPATH": str(Path(__file__).parents[2])},
