@@ -34,6 +34,45 @@ with ray_session({address!r}) as cluster:
     print("possible", len(cluster.possible_nodes))
 """
 
+# Commands that would install Ray on a new node; the launcher requires that all are named.
+COMMANDS = (
+    *("setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("initialization_commands", "head_start_ray_commands", "worker_start_ray_commands"),
+)
+CLUSTER_FILE = {
+    "cluster_name": "fake",
+    "max_workers": 8,
+    "upscaling_speed": 1.0,
+    "idle_timeout_minutes": 5,
+    "auth": {},
+    "docker": {},
+    "file_mounts": {},
+    "cluster_synced_files": [],
+    **{key: [] for key in COMMANDS},
+    "provider": {
+        "type": "external",
+        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "head_node_id": FAKE_HEAD_NODE_ID,
+        "launch_multiple": True,
+    },
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": N_CPUS}, "node_config": {}, "max_workers": 0},
+        "l4": {
+            "resources": {"CPU": 4, "GPU": 1, "accelerator_type:L4": 1},
+            "node_config": {},
+            "min_workers": 0,
+            "max_workers": 3,
+        },
+    },
+}
+VERSION_2 = {
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+}
+
 
 def test_the_nodes_that_are_there_say_what_is_in_use(ray_address: str) -> None:  # noqa: ARG001
     (node,) = ledger_nodes()
@@ -69,38 +108,11 @@ def test_what_a_platform_tells_ray_has_the_fields_that_are_read() -> None:
     assert (found.name, found.shape.gpu_type, found.shape.ram_gib) == ("t4", "T4", 1.0)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_autoscalers_file_is_found_from_a_driver(tmp_path: Path) -> None:
-    config = {
-        "cluster_name": "fake",
-        "max_workers": 8,
-        "provider": {
-            "type": "external",
-            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
-            "head_node_id": FAKE_HEAD_NODE_ID,
-            "launch_multiple": True,
-        },
-        "head_node_type": "head",
-        "available_node_types": {
-            "head": {"resources": {"CPU": N_CPUS}, "node_config": {}, "max_workers": 0},
-            "l4": {
-                "resources": {"CPU": 4, "GPU": 1, "accelerator_type:L4": 1},
-                "node_config": {},
-                "min_workers": 0,
-                "max_workers": 3,
-            },
-        },
-    }
     file = tmp_path / "cluster.yaml"
-    file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    version_2 = {
-        "RAY_FAKE_CLUSTER": "1",
-        "RAY_enable_autoscaler_v2": "1",
-        "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
-        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
-    }
-    with started_head(tmp_path, f"{CONFIG_FLAG}{file}", **version_2) as head:
+    file.write_text(yaml.safe_dump(CLUSTER_FILE), encoding="utf-8")
+    with started_head(tmp_path, f"{CONFIG_FLAG}{file}", **VERSION_2) as head:
         command = Command(
             *("python", "-W", "ignore", "-c", ASK.format(address=head.address)),
             environment={**head.environment, "PYTHONPATH": str(Path(__file__).parents[2])},
