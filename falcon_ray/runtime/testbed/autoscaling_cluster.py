@@ -34,6 +34,12 @@ HEAD_TYPE = "ray.head.default"
 START_TIMEOUT_S = 90.0
 END_TIMEOUT_S = 30.0
 STORE_BYTES = 100 * 2**20
+_LISTS = (
+    *("setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("initialization_commands", "head_start_ray_commands", "worker_start_ray_commands"),
+    *("cluster_synced_files", "rsync_exclude", "rsync_filter"),
+)
+_MAPPINGS = ("auth", "docker", "file_mounts")
 _PORTS = range(20000, 32000)
 _POLL_S = 0.1
 
@@ -80,6 +86,9 @@ def launcher_config(
         },
         "head_node_type": HEAD_TYPE,
         "available_node_types": {HEAD_TYPE: head, **workers},
+        # Nothing is set up on nodes that are this machine, yet Ray wants to be told so.
+        **{name: [] for name in _LISTS},
+        **{name: {} for name in _MAPPINGS},
     }
 
 
