@@ -7,7 +7,6 @@ is known in `search_trials.py`.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,16 @@ from falcon_ray.report.result import SearchResult
 from falcon_ray.runtime.confirmation import is_confirmed
 from falcon_ray.runtime.emulated.setup import emulated_model, with_emulation
 from falcon_ray.runtime.interruption import resumable
+from falcon_ray.runtime.job_package import run_directory
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.search_cluster import search_cluster
+from falcon_ray.runtime.search_nodes import check_same_nodes
 from falcon_ray.runtime.search_plan import describe_plan
 from falcon_ray.runtime.search_request import SearchRequest, request_of, resumed_request
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
     check_latency_budget,
-    check_same_nodes,
     check_same_trace,
     check_target,
     search_header,
@@ -111,7 +111,7 @@ def _planned(request: SearchRequest, checked: CheckedTarget, cluster: Cluster) -
 
 
 def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
-    directory = Path(values["resume"])
+    directory = run_directory(values["resume"])
     with Journal.open(directory) as journal:
         record = read_search(directory)
         request = resumed_request(record.header.settings["request"], values)  # pyright: ignore[reportArgumentType]
@@ -119,9 +119,10 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
             display.note(f"{directory} is complete; nothing is measured again")
         else:
             check_same_trace(record.header, request)
-            checked = check_target(
-                request, directory=Path(str(record.header.settings["directory"]))
-            )
+            # A job's directory is gone with it; its successor brings the same files along.
+            began_in = Path(str(record.header.settings["directory"]))
+            there = began_in if began_in.is_dir() else Path.cwd()
+            checked = check_target(request, directory=there)
             with search_cluster(request) as cluster, resumable(directory, cluster):
                 check_same_nodes(record.header, cluster.possible_nodes)
                 journal.search_resumed(max_cost_usd=request.max_cost_usd)
@@ -170,11 +171,7 @@ def _with_checked_store(request: SearchRequest) -> SearchRequest:
 
 
 def _new_directory(request: SearchRequest) -> Path:
-    if request.output_dir is not None:
-        directory = Path(request.output_dir)
-    else:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        directory = Path("runs") / f"search-{stamp}"
+    directory = run_directory(request.output_dir)
     if holds_journal(directory):
         raise InputError(
             f"{directory} holds another search; go on with it by --resume {directory}, or give "

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import platform
 import secrets
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from falcon_ray.runtime.lone_latency import check_budget, lone_latency
 from falcon_ray.runtime.placement import why_no_node_fits
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.references import parse_reference
+from falcon_ray.runtime.search_nodes import describe_nodes, node_prices
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.target import Declared, ModelTarget, Target, declared_app
 from falcon_ray.runtime.torch_model import (
@@ -31,7 +31,6 @@ from falcon_ray.runtime.torch_model import (
     ModelReference,
     check_model,
 )
-from falcon_ray.space.catalogue import Catalogue, Instance, cpu_node
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.constraint import Constraint
 from falcon_ray.space.cost import Pricing
@@ -181,7 +180,7 @@ def search_header(
         settings={
             "request": request.to_json(),
             "directory": str(directory),
-            "nodes": _describe_nodes(nodes),
+            "nodes": describe_nodes(nodes),
             TRACE_KEY: _trace_digest(request),
             "serve": {
                 "name": target.name.replace("_", "-"),
@@ -227,26 +226,6 @@ def check_latency_budget(header: SearchHeader, checked: CheckedTarget, cluster: 
     check_budget(slo, fastest)
 
 
-def check_same_nodes(header: SearchHeader, nodes: Sequence[NodeShape]) -> None:
-    """Refuse to go on elsewhere: measurements of different machines do not compare.
-
-    How many nodes there are of a kind does not matter: nodes come, go and die.
-
-    Args:
-        header: Of the search.
-        nodes: What the cluster has, and what can be added to it.
-
-    Raises:
-        InputError: The cluster has other kinds of nodes than when the search began.
-    """
-    before, now = str(header.settings["nodes"]), _describe_nodes(nodes)
-    if _kinds(before) != _kinds(now):
-        raise InputError(
-            f"the search began on nodes with {before}, this cluster has {now}; go on there, or "
-            "start a new search here"
-        )
-
-
 def check_same_trace(header: SearchHeader, request: SearchRequest) -> None:
     """Refuse to go on with other arrivals than those that the search began with.
 
@@ -272,19 +251,6 @@ def _trace_digest(request: SearchRequest) -> str | None:
         raise InputError(
             f"arrival trace {path} cannot be read: {error.strerror}; restore the file"
         ) from error
-
-
-def _kinds(description: str) -> set[str]:
-    """The kinds of nodes in what `_describe_nodes` gave."""
-    return {each.partition(" x ")[2] for each in description.split(", ")}
-
-
-def _describe_nodes(nodes: Sequence[NodeShape]) -> str:
-    kinds = Counter((node.cpus, node.gpu_type, node.n_gpus) for node in nodes)
-    return ", ".join(
-        f"{n} x {cpus} CPUs" + (f" and {n_gpus} {gpu_type}" if n_gpus else "")
-        for (cpus, gpu_type, n_gpus), n in sorted(kinds.items(), key=str)
-    )
 
 
 def search_space(
@@ -314,37 +280,6 @@ def search_space(
     if len(space) == 0:
         raise InputError("no configuration is left; widen search_space")
     return space
-
-
-def node_prices(nodes: Sequence[NodeShape], *, usd_per_hour: float | None) -> tuple[Instance, ...]:
-    """The instances whose prices the nodes are charged by.
-
-    A node with GPUs is charged as the catalogue's instances with that GPU; one without as its
-    vCPUs' part of the catalogue's CPU instance, unless its price is given.
-
-    Raises:
-        InputError: The catalogue lacks a GPU, or one price is given for different nodes.
-    """
-    catalogue = Catalogue.packaged()
-    instances: dict[str, Instance] = {}
-    if usd_per_hour is not None and any(node.n_gpus for node in nodes):
-        raise InputError(
-            "usd_per_hour prices nodes without GPUs; for GPUs the catalogue's instances are used"
-        )
-    for node in nodes:
-        if node.gpu_type is not None:
-            found = catalogue.instances_with(node.gpu_type)
-            if not found:
-                raise InputError(
-                    f"no instance with a {node.gpu_type} has a price; add a row to "
-                    "falcon_ray/data/instances.csv"
-                )
-        elif node.cpus > 0:
-            found = (cpu_node(node.cpus, max(round(node.ram_gib), 1), usd_per_hour),)
-        else:
-            found = ()
-        instances |= {each.instance_type: each for each in found}
-    return tuple(instances.values())
 
 
 def measurement_plan(request: SearchRequest) -> MeasurementPlan:

@@ -19,7 +19,7 @@ from falcon_ray.profiling.device_facts import cpu_environment, cpu_identity
 from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.model_trials import model_trials
 from falcon_ray.runtime.references import Reference
-from falcon_ray.runtime.search_setup import node_prices
+from falcon_ray.runtime.search_nodes import node_prices
 from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.defaults import NodeShape

@@ -10,15 +10,14 @@ from falcon_ray.errors import ClusterError, EmptySpaceError, InputError
 from falcon_ray.report.record import SearchHeader
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.references import Reference
+from falcon_ray.runtime.search_nodes import check_same_nodes, node_prices
 from falcon_ray.runtime.search_request import SearchRequest, request_of
 from falcon_ray.runtime.search_setup import (
     CheckedTarget,
     check_latency_budget,
-    check_same_nodes,
     check_same_trace,
     check_target,
     measurement_plan,
-    node_prices,
     search_header,
     search_space,
 )
