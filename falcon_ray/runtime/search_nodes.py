@@ -38,6 +38,7 @@ def _kinds(description: str) -> set[str]:
 
 
 def describe_nodes(nodes: Sequence[NodeShape]) -> str:
+    """How many nodes there are of each kind, in words."""
     kinds = Counter((node.cpus, node.gpu_type, node.n_gpus) for node in nodes)
     return ", ".join(
         f"{n} x {cpus} CPUs" + (f" and {n_gpus} {gpu_type}" if n_gpus else "")

@@ -21,7 +21,7 @@ from ray.serve.exceptions import RayServeException
 from falcon_ray.errors import InfeasibleCause, InfeasibleError, InputError, TrialFailedError
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.faults import ray_failures
-from falcon_ray.runtime.ledger.client import LeaseTerms, leased
+from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient, leased
 from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.ledger.contract import AskState
 from falcon_ray.runtime.limits.cpu_affinity import CpuEnforcement
@@ -236,7 +236,7 @@ class ServeBackend:
         except InputError as error:
             raise InfeasibleError(str(error)) from error
         ask = self._terms.ask(self._app_name, demand)
-        with leased(ask, ledger=cluster_ledger, on_state=self._told) as lease:
+        with leased(ask, LedgerClient(cluster_ledger), on_state=self._told) as lease:
             yield Reservation(node_ids=lease.node_ids, provision_s=lease.provision_s)
             lease.check()
 

@@ -53,6 +53,11 @@ class TrialSetup:
     terms: LeaseTerms | None = None
 
 
+def put_request(request: object) -> ray.ObjectRef:
+    """The example request in Ray's object store, for `TrialSetup`."""
+    return ray.put(request)
+
+
 def run_serve_trial(
     setup: TrialSetup,
     configuration: Configuration,

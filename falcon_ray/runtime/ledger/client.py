@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError, RayError
@@ -150,32 +150,48 @@ class LedgerClient:
             return None
 
 
+class Connection(Protocol):
+    """The part of `LedgerClient` that a lease needs."""
+
+    def alive(self, ask: Ask, node_ids: tuple[str, ...], wait_s: float = 0.0) -> Answer:
+        """See `LedgerClient.alive`."""
+        ...
+
+    def give_back(self, lease_id: str) -> None:
+        """See `LedgerClient.give_back`."""
+        ...
+
+
 @contextmanager
 def leased(
     ask: Ask,
+    connection: Connection,
     *,
-    ledger: Callable[[], Any],
     on_state: Callable[[AskState], None] = lambda _: None,
+    heartbeat_s: float = HEARTBEAT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Lease]:
     """Hold what is asked for until the context exits.
 
     Args:
         ask: What.
-        ledger: Gives the ledger's actor, and makes it where it is gone for good.
+        connection: To the ledger.
         on_state: Told of every state of waiting.
+        heartbeat_s: Seconds between two signs of life.
         clock: Monotonic seconds.
 
     Raises:
         InfeasibleError: No node could ever hold it.
         TrialFailedError: Nodes did not come, or the ledger is out of reach.
     """
-    connection = LedgerClient(ledger, clock)
     stop = threading.Event()
     try:
         lease = _wait(ask, connection, on_state, clock)
         beat = threading.Thread(
-            target=_tell_alive, args=(ask, lease, connection, stop), name="lease", daemon=True
+            target=_tell_alive,
+            args=(ask, lease, connection, stop, heartbeat_s),
+            name="lease",
+            daemon=True,
         )
         beat.start()
         try:
@@ -189,14 +205,15 @@ def leased(
 
 def _wait(
     ask: Ask,
-    connection: LedgerClient,
+    connection: Connection,
     on_state: Callable[[AskState], None],
     clock: Callable[[], float],
 ) -> Lease:
     provision_s, told = 0.0, None
     while True:
         start_s = clock()
-        answer = connection.alive(ask, (), wait_s=POLL_S)
+        # The first answer comes at once, so that it is known what is waited for.
+        answer = connection.alive(ask, (), wait_s=0.0 if told is None else POLL_S)
         if told is AskState.PROVISIONING:
             provision_s += clock() - start_s
         match answer.state:
@@ -212,9 +229,11 @@ def _wait(
                 told = answer.state
 
 
-def _tell_alive(ask: Ask, lease: Lease, connection: LedgerClient, stop: threading.Event) -> None:
+def _tell_alive(
+    ask: Ask, lease: Lease, connection: Connection, stop: threading.Event, heartbeat_s: float
+) -> None:
     """Give signs of life until told to stop, or until the lease is lost."""
-    while not stop.wait(HEARTBEAT_S):
+    while not stop.wait(heartbeat_s):
         try:
             answer = connection.alive(ask, lease.node_ids)
         except TrialFailedError as error:

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import ray
-
 from falcon_ray.optimizers.optimizer import Suggestion
 from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.runtime import serve_apps
@@ -29,7 +27,7 @@ from falcon_ray.runtime.ray_session import Cluster, ray_session
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.searcher import FalconSearch
-from falcon_ray.runtime.serve_trial import TrialSetup
+from falcon_ray.runtime.serve_trial import TrialSetup, put_request
 from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.testbed import faulty_targets
 from falcon_ray.runtime.testbed.leftovers import Inventory, inventory, left_behind
@@ -40,7 +38,7 @@ from falcon_ray.space.observation import Observation, TrialStatus
 from falcon_ray.trial.plan import MeasurementPlan
 from falcon_ray.trial.steady_state import PrecisionRule, WarmUpRule
 
-SIX = ("T4", "T4", "L4", "A10G", "V100", "A100")
+SIX: tuple[str, ...] = ("T4", "T4", "L4", "A10G", "V100", "A100")
 """One GPU each."""
 BATCH_MS: Mapping[str, float] = {
     "T4": 400.0,
@@ -219,7 +217,7 @@ class Fleet:
         )
         setup = TrialSetup(
             target=emulated_target(self.cluster),
-            request=ray.put(EMULATED_REQUEST),
+            request=put_request(EMULATED_REQUEST),
             nodes=self.cluster.possible_nodes,
             plan=plan,
             deploy_timeout_s=120.0,

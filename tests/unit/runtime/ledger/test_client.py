@@ -1,0 +1,99 @@
+"""A trial's side of the ledger, with a ledger that says what the test wants."""
+
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+from falcon_ray.errors import InfeasibleError, NodesUnavailableError, TrialFailedError
+from falcon_ray.runtime.ledger.client import LeaseTerms, leased
+from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState
+from falcon_ray.space.demand import Demand
+from tests.fakes import VirtualClock
+
+TERMS = LeaseTerms(search_id="s")
+ASK = TERMS.ask("falcon-0a1b2c-trial-1", Demand())
+GRANTED = Answer(state=AskState.GRANTED, node_ids=("n1",))
+
+
+@dataclass
+class FakeLedger:
+    """Answers in turn, each after `answer_s`, and again as the last time after that."""
+
+    answers: list[Answer]
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    answer_s: float = 2.0
+    beats: list[Answer] = field(default_factory=lambda: [GRANTED])
+    beaten: threading.Event = field(default_factory=threading.Event)
+    given_back: list[str] = field(default_factory=list[str])
+
+    def alive(self, ask: Ask, node_ids: tuple[str, ...], wait_s: float = 0.0) -> Answer:
+        del ask
+        if node_ids:
+            self.beaten.set()
+            return self.beats[-1]
+        self.clock.advance(min(wait_s, self.answer_s))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def give_back(self, lease_id: str) -> None:
+        self.given_back.append(lease_id)
+
+
+def test_a_lease_is_given_back_when_the_trial_ends() -> None:
+    ledger = FakeLedger([GRANTED])
+    with leased(ASK, ledger, clock=ledger.clock) as lease:
+        assert lease.node_ids == ("n1",)
+        assert ledger.given_back == []
+    assert ledger.given_back == [ASK.lease_id]
+
+
+def test_the_wait_for_nodes_is_timed_apart_from_the_wait_for_others() -> None:
+    provisioning, waiting = (
+        Answer(state=each) for each in (AskState.PROVISIONING, AskState.WAITING)
+    )
+    ledger = FakeLedger([waiting, provisioning, provisioning, waiting, GRANTED])
+    told: list[AskState] = []
+    with leased(ASK, ledger, on_state=told.append, clock=ledger.clock) as lease:
+        # Two of the four waits, of 2 s each, began while nodes were on their way.
+        assert lease.provision_s == 4.0
+    assert told == [AskState.WAITING, AskState.PROVISIONING, AskState.WAITING]
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        (AskState.INFEASIBLE, InfeasibleError),
+        (AskState.UNAVAILABLE, NodesUnavailableError),
+    ],
+)
+def test_a_refusal_says_why_and_leaves_nothing_behind(
+    state: AskState, error: type[Exception]
+) -> None:
+    ledger = FakeLedger([Answer(state=state, reason="no node has so many cores")])
+    with (
+        pytest.raises(error, match="no node has so many cores"),
+        leased(ASK, ledger, clock=ledger.clock),
+    ):
+        pass
+    assert ledger.given_back == [ASK.lease_id]
+
+
+def test_a_trial_whose_lease_went_to_others_has_failed() -> None:
+    ledger = FakeLedger([GRANTED], beats=[Answer(state=AskState.UNKNOWN)])
+    with leased(ASK, ledger, heartbeat_s=0.0, clock=ledger.clock) as lease:
+        assert ledger.beaten.wait(10)
+    with pytest.raises(TrialFailedError, match="given the trial's resources to others"):
+        lease.check()
+
+
+def test_a_lease_that_is_held_is_no_failure() -> None:
+    ledger = FakeLedger([GRANTED])
+    with leased(ASK, ledger, heartbeat_s=0.0, clock=ledger.clock) as lease:
+        assert ledger.beaten.wait(10)
+        lease.check()
+
+
+def test_each_attempt_at_a_trial_asks_under_a_name_of_its_own() -> None:
+    again = TERMS.ask("falcon-0a1b2c-trial-1", Demand())
+    assert again.lease_id != ASK.lease_id
+    assert again.lease_id.partition("/")[0] == "falcon-0a1b2c-trial-1"
