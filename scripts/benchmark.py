@@ -3,6 +3,7 @@
 Usage: scripts/benchmark knowledge [STUDY...]
        scripts/benchmark search [STUDY...] [--tables PATH] [--help]
        scripts/benchmark measurement [STUDY...] [--runs N] [--deployments N] [--repeat N]
+       scripts/benchmark distributed [STUDY...]
 
 Exit code 0 when every goal is met, 1 when one is missed or a study could not run.
 """

@@ -123,7 +123,7 @@ def search(
     if is_text:
         console.print()
         print_report(console, result.record, result.directory)
-        _print_next(console, result.directory, exported=result.is_deployable)
+        _print_next(console, result.directory, exported=result.exports_itself)
     else:
         click.echo(json.dumps(report_json(result.record, result.directory)))
     if result.nothing_feasible is not None:

@@ -174,7 +174,7 @@ def trials_csv(record: SearchRecord) -> str:
             *("requests_per_dollar_ci_low", "requests_per_dollar_ci_high"),
             *("usd_per_million_requests", "usd_per_hour", "instance_type"),
             *(*_METRICS, *extra, "path_limited"),
-            *("deploy_s", "warm_up_s", "measure_s", "teardown_s", "wall_s", "usd"),
+            *("wait_s", "deploy_s", "warm_up_s", "measure_s", "teardown_s", "wall_s", "usd"),
             *("attempts", "reason"),
         )
     )
@@ -191,7 +191,7 @@ def trials_csv(record: SearchRecord) -> str:
                 *(None if measured is None else getattr(measured, name) for name in _METRICS),
                 *(_extra(observation).get(name) for name in extra),
                 None if measured is None else measured.path_limited,
-                *(times.deploy_s, times.warm_up_s, times.measure_s, times.teardown_s),
+                *(times.wait_s, times.deploy_s, times.warm_up_s, times.measure_s, times.teardown_s),
                 *(trial.wall_s, trial.usd, observation.attempts, valued.reason),
             )
         )

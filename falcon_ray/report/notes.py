@@ -31,7 +31,7 @@ _SCENARIOS = {
 }
 _SHARED_BY = {"compute": "gpu_share", "memory": "gpu_memory_gib"}
 """Limits that matter only where this dimension is searched."""
-_ELSEWHERE = frozenset({"cores", "warning"})
+_ELSEWHERE = frozenset({"cores", "nodes", "warning"})
 """Facts that differ from trial to trial and are no part of the line on the environment."""
 
 

@@ -221,6 +221,8 @@ class SearchRecord:
 class MachineryOverhead:
     """What trials cost beside warm-up and measurement: deploying, deleting, bookkeeping.
 
+    What they waited for resources that others had is left out.
+
     Attributes:
         seconds_by_trial: By trial number, for the trials that were measured at the first
             attempt; in others a time-out or a failure rather than the machinery took the time.
@@ -234,7 +236,7 @@ class MachineryOverhead:
 def machinery_overhead_s(record: SearchRecord) -> MachineryOverhead:
     """Wall time of each measured trial without its warm-up and its measurement, in seconds."""
     seconds = {
-        trial.number: trial.wall_s - times.warm_up_s - times.measure_s
+        trial.number: trial.wall_s - times.wait_s - times.warm_up_s - times.measure_s
         for trial in record.trials
         if trial.observation.status is TrialStatus.MEASURED and trial.observation.attempts == 1
         for times in (trial.observation.times,)
