@@ -120,6 +120,11 @@ def is_confirmed(record: SearchRecord, *, n_rounds: int) -> bool:
     return not missing_trials(record, best, n_rounds=n_rounds)
 
 
+def confirmation_app(app_prefix: str, trial: FreshTrial) -> str:
+    """Name of the Serve application of a fresh measurement."""
+    return f"{app_prefix}{trial.role.value.replace('_', '-')}-{trial.round_number}"
+
+
 def measured_in_task(
     trial: FreshTrial, setup: TrialSetup, *, requests: RequestFolder, app_prefix: str, n_trials: int
 ) -> Observation:
@@ -139,7 +144,7 @@ def measured_in_task(
     task = _confirmation.options(resources={HEAD: HEAD_PART}).remote(
         replace(setup, plan=fresh_plan(setup.plan, round_number=trial.round_number)),
         trial.configuration,
-        f"{app_prefix}{role.replace('_', '-')}-{trial.round_number}",
+        confirmation_app(app_prefix, trial),
         requests,
         f"confirmation-{n_trials}-{trial.round_number}-{role}",
     )

@@ -19,8 +19,8 @@ from falcon_ray.knowledge.profile.files import (
     read_profile,
 )
 from falcon_ray.knowledge.profile.profile import Profile
+from falcon_ray.runtime.metrics import STORE_BYTES, STORE_ROWS, ClusterMetrics
 from falcon_ray.runtime.ray_metrics import RayMetrics
-from falcon_ray.runtime.search_metrics import STORE_BYTES, STORE_ROWS, ClusterMetrics
 
 logger = logging.getLogger(__name__)
 

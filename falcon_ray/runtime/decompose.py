@@ -4,8 +4,9 @@ from torch import Tensor
 
 from falcon_ray.knowledge.operators.operator import Decomposition
 from falcon_ray.profiling.trace import Inputs, trace
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import load_reference
-from falcon_ray.runtime.torch_model import ModelReference, example_inputs
+from falcon_ray.runtime.torch_model import example_inputs
 
 
 def decompose_model(

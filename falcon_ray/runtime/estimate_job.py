@@ -31,11 +31,11 @@ from falcon_ray.runtime.estimate_llm import CONFIG_SUFFIX, estimate_llm
 from falcon_ray.runtime.estimate_operators import operator_part
 from falcon_ray.runtime.estimate_request import THIS_CPU, EstimateRequest
 from falcon_ray.runtime.known_profile import describe_sources, known_profile
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.ray_session import GIB
 from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.search_nodes import node_prices
 from falcon_ray.runtime.search_setup import search_space
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.catalogue import Catalogue, InstanceStatus, did_you_mean
 from falcon_ray.space.configuration import ConfigurationSpace, FloatArray
 from falcon_ray.space.cost import Pricing

@@ -13,13 +13,8 @@ import torch
 from torch import nn
 
 from falcon_ray.errors import InputError
-from falcon_ray.runtime.torch_model import (
-    TORCH_DTYPES,
-    ExampleInputs,
-    ModelReference,
-    build_model,
-    forward,
-)
+from falcon_ray.runtime.model_reference import ModelReference
+from falcon_ray.runtime.torch_model import TORCH_DTYPES, ExampleInputs, build_model, forward
 from falcon_ray.space.objective import Slo
 
 RUNS = 10

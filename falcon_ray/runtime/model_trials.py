@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import ray
 
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.ray_session import ray_session
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.runtime.target import ModelTarget
-from falcon_ray.runtime.torch_model import ModelReference, check_model
+from falcon_ray.runtime.torch_model import check_model
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.space.observation import Observation

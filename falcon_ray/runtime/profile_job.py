@@ -31,6 +31,7 @@ from falcon_ray.profiling.shape_design import FAMILIES
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS
 from falcon_ray.runtime.curve_store import CurveStoreClient
 from falcon_ray.runtime.decompose import decompose_model
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.profile_request import (
     ProfileDisplay,
     ProfileRequest,
@@ -47,10 +48,7 @@ from falcon_ray.runtime.profile_site import (
 )
 from falcon_ray.runtime.ray_session import ray_session
 from falcon_ray.runtime.references import Reference, parse_reference
-from falcon_ray.runtime.torch_model import (
-    ModelReference,
-    check_model,
-)
+from falcon_ray.runtime.torch_model import check_model
 
 _POLL_S = 1.0
 _REFERENCES = tuple((name, Reference(each.factory)) for name, each in REFERENCE_MODELS.items())

@@ -27,10 +27,11 @@ from falcon_ray.profiling.device_profile import (
 )
 from falcon_ray.profiling.shape_design import DesignSize, design
 from falcon_ray.profiling.timers import CpuTimer, GpuTimer, Setting, Timer
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.profile_request import ProfileRequest
 from falcon_ray.runtime.ray_session import ACCELERATOR_PREFIX
 from falcon_ray.runtime.references import Reference
-from falcon_ray.runtime.torch_model import ModelReference, build_model, example_inputs
+from falcon_ray.runtime.torch_model import build_model, example_inputs
 
 CPU_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 GPU_BATCH_SIZES = (*CPU_BATCH_SIZES, 64, 128)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from ray.util import metrics
 
-from falcon_ray.runtime.search_metrics import METRICS, Kind, Metric
+from falcon_ray.runtime.metrics import METRICS, Kind, Metric
 
 
 class RayMetrics:

@@ -28,8 +28,8 @@ from falcon_ray.report.record import SearchHeader
 from falcon_ray.runtime.curve_store import CurveStoreClient
 from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.emulated.marks import is_emulated
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.ray_session import GIB, Cluster
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Observation

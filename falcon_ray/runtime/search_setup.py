@@ -19,18 +19,14 @@ from falcon_ray.report.record import SearchHeader
 from falcon_ray.runtime.cluster_nodes import check_gpu_types
 from falcon_ray.runtime.job_package import own_version
 from falcon_ray.runtime.lone_latency import check_budget, lone_latency
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.placement import why_no_node_fits
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.search_nodes import describe_nodes, node_prices
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.target import Declared, ModelTarget, Target, declared_app
-from falcon_ray.runtime.torch_model import (
-    TORCH_DTYPES,
-    ExampleInputs,
-    ModelReference,
-    check_model,
-)
+from falcon_ray.runtime.torch_model import TORCH_DTYPES, ExampleInputs, check_model
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.constraint import Constraint
 from falcon_ray.space.cost import Pricing

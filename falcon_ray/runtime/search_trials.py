@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-
 from falcon_ray.errors import ClusterError
 from falcon_ray.knowledge.mixture import ExpertMixture
 from falcon_ray.optimizers.optimizer import Suggestion
@@ -25,25 +23,26 @@ from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes
 from falcon_ray.runtime.cluster_readiness import ClusterReadiness
-from falcon_ray.runtime.confirmation import confirm, measured_in_task
+from falcon_ray.runtime.confirmation import confirm, confirmation_app, measured_in_task
 from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
 from falcon_ray.runtime.emulated.setup import emulated_model, emulated_target
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
 from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
+from falcon_ray.runtime.metrics import SEARCH_METRICS
 from falcon_ray.runtime.parallelism import trials_at_once
 from falcon_ray.runtime.progress import DisplayGroup, SearchDisplay
 from falcon_ray.runtime.ray_metrics import RayMetrics
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.search_knowledge import SearchKnowledge, search_knowledge
-from falcon_ray.runtime.search_metrics import SEARCH_METRICS, SearchMetrics
+from falcon_ray.runtime.search_metrics import SearchMetrics
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.search_setup import CheckedTarget, measurement_plan
 from falcon_ray.runtime.search_spend import SearchSpend
 from falcon_ray.runtime.searcher import MAX_FAILED_IN_A_ROW, FalconSearch
 from falcon_ray.runtime.serve_backend import DELETE_TIMEOUT_S
-from falcon_ray.runtime.serve_trial import TrialSetup
+from falcon_ray.runtime.serve_trial import TrialSetup, put_request
 from falcon_ray.runtime.target import ModelTarget, Target
 from falcon_ray.runtime.tune_trials import NAME_KEY, RATE_KEY, run_trials
 from falcon_ray.space.configuration import Configuration
@@ -124,7 +123,7 @@ class SearchTrials:
     def _run(self, header: SearchHeader, record: SearchRecord) -> None:
         setup = TrialSetup(
             target=self._deployed_target(header),
-            request=ray.put(EMULATED_REQUEST if header.emulated else self._checked.request),
+            request=put_request(EMULATED_REQUEST if header.emulated else self._checked.request),
             nodes=self._cluster.nodes,
             plan=measurement_plan(self._request),
             deploy_timeout_s=self._request.deploy_timeout_s,
@@ -279,9 +278,12 @@ class SearchTrials:
             self._knowledge.learn(observation)
         if observation.status is FAILED:
             # A process that was killed has deleted nothing, and the next trial needs its place.
-            app_name = f"{self._app_prefix}{_name(running.number)}"
-            serve_apps.delete_all(app_name, timeout_s=CLEAN_UP_S)
-            self._ledger.end_app(app_name)
+            self._clean_up(f"{self._app_prefix}{_name(running.number)}")
+
+    def _clean_up(self, app_name: str) -> None:
+        """Remove what the process of a trial has left that was killed."""
+        serve_apps.delete_one(app_name, timeout_s=CLEAN_UP_S)
+        self._ledger.end_app(app_name)
 
     @contextmanager
     def _keeping_errors(self) -> Iterator[None]:
@@ -304,7 +306,7 @@ class SearchTrials:
                 n_trials=n_trials,
             )
             if observation.status is FAILED:
-                serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
+                self._clean_up(confirmation_app(self._app_prefix, trial))
             return observation
 
         confirm(

@@ -282,12 +282,21 @@ def delete(name: str, *, timeout_s: float) -> bool:
     return True
 
 
+def delete_one(name: str, *, timeout_s: float) -> None:
+    """Delete an application, whether or not it is there; log what stays."""
+    try:
+        if not delete(name, timeout_s=timeout_s):
+            logger.warning("the Serve app %s is still there; delete it by hand", name)
+    except (RayError, RayServeException) as error:
+        logger.warning("deleting the Serve app %s failed: %s", name, error)
+
+
 def delete_all(prefix: str, *, timeout_s: float) -> None:
     """Delete every application whose name starts with `prefix`; log what stays."""
     try:
         names = [name for name in serve.status().applications if name.startswith(prefix)]
-        for name in names:
-            if not delete(name, timeout_s=timeout_s):
-                logger.warning("the Serve app %s is still there; delete it by hand", name)
     except (RayError, RayServeException) as error:
         logger.warning("looking for left-over Serve apps failed: %s", error)
+        return
+    for name in names:
+        delete_one(name, timeout_s=timeout_s)

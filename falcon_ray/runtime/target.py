@@ -1,6 +1,7 @@
 """What is served in a trial: a PyTorch model in our own application, or any Serve application.
 
-A target crosses processes as plain values; what it names is imported where it is used.
+A target crosses processes as plain values; what it names is imported where it is used, and so is
+torch, which takes seconds and hundreds of megabytes that a process without a model does without.
 """
 
 import io
@@ -14,10 +15,9 @@ from ray import serve
 
 from falcon_ray.errors import InputError
 from falcon_ray.runtime.load.transport import HttpBody
+from falcon_ray.runtime.model_reference import ModelReference, one_line
 from falcon_ray.runtime.placement import batching
 from falcon_ray.runtime.references import Reference, load_optional, load_reference
-from falcon_ray.runtime.torch_app import TorchAppArguments, build, input_names
-from falcon_ray.runtime.torch_model import ModelReference, example_inputs, one_line
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 
 SERVE_AT_ONCE = 5
@@ -114,6 +114,9 @@ class ModelTarget:
 
     def http_body(self, request: Any) -> HttpBody:  # noqa: ANN401 - a Sample
         """See `Target.http_body`; the arrays by the names that the replica knows."""
+        from falcon_ray.runtime.torch_app import input_names  # noqa: PLC0415 - see the header
+        from falcon_ray.runtime.torch_model import example_inputs  # noqa: PLC0415
+
         names = input_names(example_inputs(self.model, 1).names, len(request))
         buffer = io.BytesIO()
         np.savez(buffer, **dict(zip(names, request, strict=True)))
@@ -139,6 +142,8 @@ class ModelTarget:
         self, configuration: Configuration, node_ids: Sequence[str] = ()
     ) -> serve.Application:
         """See `Target.application`."""
+        from falcon_ray.runtime.torch_app import TorchAppArguments, build  # noqa: PLC0415
+
         return build(
             TorchAppArguments(
                 **self.arguments(),

@@ -23,17 +23,14 @@ from starlette.responses import JSONResponse, Response
 from falcon_ray.runtime.batch_queue import BatchQueue
 from falcon_ray.runtime.limits.replica_limits import limit_replica
 from falcon_ray.runtime.load.inside import Order, load_from_inside
+from falcon_ray.runtime.model_reference import Array, ModelReference, Sample, one_line
 from falcon_ray.runtime.placement import actor_options, batching
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.torch_model import (
     TORCH_DTYPES,
-    Array,
-    ModelReference,
-    Sample,
     build_model,
     example_inputs,
     forward,
-    one_line,
     relative_error,
     stack,
 )

@@ -7,41 +7,20 @@ This module knows nothing of Ray; the same code runs in a replica and in the sea
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from falcon_ray.errors import InputError
-from falcon_ray.runtime.references import Reference, load_optional, load_reference
-
-Array: TypeAlias = NDArray[Any]
-Sample: TypeAlias = tuple[Array, ...]
+from falcon_ray.runtime.model_reference import ModelReference, Sample, one_line
+from falcon_ray.runtime.references import load_optional, load_reference
 
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReference:
-    """Which model, and how to make an input for it; plain values that can cross processes.
-
-    Attributes:
-        factory: A function without required arguments that returns an `nn.Module`.
-        seed: Seeds torch before the factory runs, so that random weights repeat.
-        input_shape: Shape of one sample, where there is no `<factory>_inputs` function.
-        input_dtype: Its dtype, as torch names it.
-    """
-
-    factory: Reference
-    seed: int = 0
-    input_shape: tuple[int, ...] | None = None
-    input_dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +182,6 @@ def write_example_request(path: Path, inputs: ExampleInputs) -> None:
     """Write the first sample of a batch as `.npz`, the form that a deployed app accepts."""
     names = inputs.names or tuple(f"input_{i}" for i in range(len(inputs.tensors)))
     np.savez(path, **dict(zip(names, inputs.samples()[0], strict=True)))  # pyright: ignore[reportArgumentType]
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as its type and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _random_tensor(reference: ModelReference, batch_size: int) -> Tensor:

@@ -20,11 +20,11 @@ from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
 from falcon_ray.runtime.emulated.target import EmulatedTarget
 from falcon_ray.runtime.emulated.times import predicted_times
 from falcon_ray.runtime.known_profile import known_profile
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.ray_session import ray_session
 from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.runtime.target import ModelTarget
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.trial.plan import MeasurementPlan

@@ -15,12 +15,12 @@ from ray import serve
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.limits import replica_limits
 from falcon_ray.runtime.limits.cpu_affinity import CorePool, LinuxAffinity
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.monitors.device_monitor import RemoteWatch, device_monitor
 from falcon_ray.runtime.serve_backend import AppEndpoint
 from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.testbed.leftovers import live_actors
 from falcon_ray.runtime.torch_app import TorchReplica
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.configuration import Configuration
 from tests.ray.conftest import target_reference
 from tests.ray.processes import wait_until

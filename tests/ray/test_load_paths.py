@@ -16,11 +16,12 @@ from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.load.generators import InsideLoad, handle_load, http_load
 from falcon_ray.runtime.load.placement import DriverPool
 from falcon_ray.runtime.load.transport import HttpBody
+from falcon_ray.runtime.model_reference import ModelReference, Sample
 from falcon_ray.runtime.ray_session import live_nodes
 from falcon_ray.runtime.serve_backend import AppEndpoint, ServeBackend
 from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.testbed.leftovers import live_actors
-from falcon_ray.runtime.torch_model import ModelReference, Sample, example_inputs
+from falcon_ray.runtime.torch_model import example_inputs
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.trial.protocols import LoadSession, Reservation
 from falcon_ray.trial.requests import RequestLog

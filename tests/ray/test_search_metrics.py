@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import ray
 
+from falcon_ray.runtime.metrics import METRICS, ClusterMetrics
 from falcon_ray.runtime.ray_metrics import RayMetrics
-from falcon_ray.runtime.search_metrics import METRICS, ClusterMetrics, SearchMetrics
+from falcon_ray.runtime.search_metrics import SearchMetrics
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus
 from tests.ray.processes import wait_until

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 import ray
 
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.ray_session import live_nodes
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.runtime.target import ModelTarget
-from falcon_ray.runtime.torch_model import ModelReference, example_inputs
+from falcon_ray.runtime.torch_model import example_inputs
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus

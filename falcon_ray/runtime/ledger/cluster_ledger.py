@@ -17,8 +17,8 @@ from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
 from falcon_ray.runtime.ledger.janitor import Janitor
 from falcon_ray.runtime.ledger.line import LineCounts
 from falcon_ray.runtime.ledger.provisioning import PlacementGroups
+from falcon_ray.runtime.metrics import LEASES, ClusterMetrics
 from falcon_ray.runtime.ray_metrics import RayMetrics
-from falcon_ray.runtime.search_metrics import LEASES, ClusterMetrics
 
 LEDGER_NAME = "falcon_ledger"
 NAMESPACE = "falcon_ray"

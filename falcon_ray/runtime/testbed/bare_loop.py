@@ -14,15 +14,9 @@ import torch
 
 from falcon_ray.errors import TrialFailedError
 from falcon_ray.runtime.limits.replica_limits import limit_replica
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import Reference
-from falcon_ray.runtime.torch_model import (
-    TORCH_DTYPES,
-    ModelReference,
-    build_model,
-    example_inputs,
-    forward,
-    stack,
-)
+from falcon_ray.runtime.torch_model import TORCH_DTYPES, build_model, example_inputs, forward, stack
 from falcon_ray.space.configuration import Configuration
 
 START_TIMEOUT_S = 120.0

@@ -17,13 +17,14 @@ import ray
 
 from falcon_ray.errors import InputError
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.ray_session import live_nodes, ray_session
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.serve_trial import TrialSetup, run_serve_trial
 from falcon_ray.runtime.target import AppTarget, ModelTarget, Target
 from falcon_ray.runtime.testbed import faulty_targets
 from falcon_ray.runtime.testbed.leftovers import Inventory, inventory, left_behind
-from falcon_ray.runtime.torch_model import ModelReference, example_inputs
+from falcon_ray.runtime.torch_model import example_inputs
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.dimension import Value
 from falcon_ray.space.observation import Observation

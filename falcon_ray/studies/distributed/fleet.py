@@ -22,6 +22,7 @@ from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
 from falcon_ray.runtime.emulated.target import EmulatedTarget
 from falcon_ray.runtime.emulated.times import TimedBatch, tabled_times
 from falcon_ray.runtime.ledger.client import LeaseTerms
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.progress import SilentDisplay
 from falcon_ray.runtime.ray_session import Cluster, ray_session
 from falcon_ray.runtime.references import Reference
@@ -31,7 +32,6 @@ from falcon_ray.runtime.serve_trial import TrialSetup, put_request
 from falcon_ray.runtime.target import ModelTarget
 from falcon_ray.runtime.testbed import faulty_targets
 from falcon_ray.runtime.testbed.leftovers import Inventory, inventory, left_behind
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.runtime.tune_trials import NAME_KEY, run_trials
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.observation import Observation, TrialStatus

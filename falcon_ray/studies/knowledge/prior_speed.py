@@ -12,8 +12,8 @@ from falcon_ray.knowledge.prior import Host, expected_metrics
 from falcon_ray.knowledge.profile.files import packaged_profile
 from falcon_ray.profiling.zoo.registry import REFERENCE_MODELS
 from falcon_ray.runtime.decompose import decompose_model
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import Reference
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import ConfigurationSpace
 from falcon_ray.space.objective import Slo

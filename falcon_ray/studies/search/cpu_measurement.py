@@ -17,10 +17,10 @@ from falcon_ray.errors import InputError
 from falcon_ray.knowledge.operators.operator import Decomposition
 from falcon_ray.profiling.device_facts import cpu_environment, cpu_identity
 from falcon_ray.runtime.decompose import decompose_model
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.model_trials import model_trials
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.search_nodes import node_prices
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.studies.search.cpu_table import write_tables

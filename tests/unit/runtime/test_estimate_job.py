@@ -16,8 +16,8 @@ from falcon_ray.runtime import estimate_job
 from falcon_ray.runtime.decompose import decompose_model
 from falcon_ray.runtime.estimate_operators import describe_dims
 from falcon_ray.runtime.estimate_request import request_of
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import parse_reference
-from falcon_ray.runtime.torch_model import ModelReference
 from tests.unit.knowledge.known import constants, profile
 
 MODEL = """

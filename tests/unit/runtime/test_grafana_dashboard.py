@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from falcon_ray.runtime.search_metrics import METRICS, PREFIX, Kind, Metric
+from falcon_ray.runtime.metrics import METRICS, PREFIX, Kind, Metric
 
 DASHBOARD: dict[str, Any] = json.loads(
     (files("falcon_ray") / "data" / "grafana" / "falcon_ray.json").read_text("utf-8")

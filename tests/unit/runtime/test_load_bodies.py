@@ -6,9 +6,10 @@ import pytest
 
 from falcon_ray.errors import InputError
 from falcon_ray.runtime.load.transport import HttpBody
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.target import AppTarget, ModelTarget
-from falcon_ray.runtime.torch_model import ModelReference, example_inputs
+from falcon_ray.runtime.torch_model import example_inputs
 
 MODEL = """
 import torch

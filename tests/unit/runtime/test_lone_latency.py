@@ -6,8 +6,9 @@ import torch
 
 from falcon_ray.errors import InputError
 from falcon_ray.runtime.lone_latency import RUNS, LoneLatency, check_budget, lone_latency
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import Reference, load_reference
-from falcon_ray.runtime.torch_model import ModelReference, example_inputs
+from falcon_ray.runtime.torch_model import example_inputs
 from falcon_ray.space.objective import Slo
 
 # A model whose forward takes as many virtual milliseconds as it is told for its dtype and threads.

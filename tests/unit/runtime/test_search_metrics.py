@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from falcon_ray.report.valuation import value
-from falcon_ray.runtime.search_metrics import (
+from falcon_ray.runtime.metrics import (
     BEST,
     LEASES,
     METRICS,
@@ -23,8 +23,8 @@ from falcon_ray.runtime.search_metrics import (
     ClusterMetrics,
     Kind,
     Metric,
-    SearchMetrics,
 )
+from falcon_ray.runtime.search_metrics import SearchMetrics
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus

@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 
 from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.search_plan import describe_plan
 from falcon_ray.runtime.search_request import SearchRequest, request_of
 from falcon_ray.runtime.search_setup import CheckedTarget, search_header
 from falcon_ray.runtime.target import ModelTarget
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.configuration import ConfigurationSpace
 from falcon_ray.space.defaults import NodeShape
 

@@ -8,6 +8,7 @@ import pytest
 
 from falcon_ray.errors import ClusterError, EmptySpaceError, InputError
 from falcon_ray.report.record import SearchHeader
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.search_nodes import check_same_nodes, node_prices
@@ -22,7 +23,7 @@ from falcon_ray.runtime.search_setup import (
     search_space,
 )
 from falcon_ray.runtime.target import ModelTarget
-from falcon_ray.runtime.torch_model import ExampleInputs, ModelReference
+from falcon_ray.runtime.torch_model import ExampleInputs
 from falcon_ray.space.catalogue import Catalogue
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.defaults import NodeShape, default_space

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from falcon_ray.errors import InputError
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import Reference
 from falcon_ray.runtime.search_request import SearchRequest
 from falcon_ray.runtime.search_setup import CheckedTarget, check_target
 from falcon_ray.runtime.target import AppTarget, ModelTarget
-from falcon_ray.runtime.torch_model import ModelReference
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 
 APP = """

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from falcon_ray.errors import InputError
+from falcon_ray.runtime.model_reference import ModelReference
 from falcon_ray.runtime.references import parse_reference
 from falcon_ray.runtime.torch_model import (
     ExampleInputs,
-    ModelReference,
     build_model,
     check_model,
     example_inputs,

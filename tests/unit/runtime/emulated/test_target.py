@@ -23,11 +23,11 @@ with warnings.catch_warnings():
     from falcon_ray.runtime.emulated.setup import emulated_model, emulated_target, with_emulation
     from falcon_ray.runtime.emulated.target import EmulatedTarget
     from falcon_ray.runtime.emulated.times import BatchCosts, EmulatedTimes, TimedBatch
+    from falcon_ray.runtime.model_reference import ModelReference
     from falcon_ray.runtime.placement import NODE_ID_LABEL
     from falcon_ray.runtime.references import Reference, parse_reference
     from falcon_ray.runtime.serve_backend import facts_of
     from falcon_ray.runtime.target import AppTarget, ModelTarget
-    from falcon_ray.runtime.torch_model import ModelReference
 
 from falcon_ray.space.observation import Measurement
 
