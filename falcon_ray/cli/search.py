@@ -53,6 +53,11 @@ from falcon_ray.errors import NothingFeasibleError
     help="Emulate these GPU types, for planning: nothing is measured on a GPU.",
 )
 @click.option(
+    "--emulate-table",
+    metavar="FILE",
+    help="Their times: a CSV of gpu_type,dtype,batch_size,latency_ms.  [default: predicted]",
+)
+@click.option(
     "--stop-early/--no-stop-early",
     default=None,
     help="Stop once one more trial is expected to bring next to nothing.  [default: stop]",

@@ -194,12 +194,10 @@ def check_gpu_types(nodes: Iterable[NodeShape], requested: Iterable[Value] = ())
     known = [name for gpu in catalogue.gpus for name in (gpu.gpu_type, gpu.accelerator_type)]
     for name in offered:
         if name not in known:
-            raise ClusterError(
-                f"the cluster has GPUs of type {name!r}, which is not in the catalogue"
-                f"{did_you_mean(name, known)}; add a row for it to falcon_ray/data/gpus.csv and "
-                "one for each instance that has it to falcon_ray/data/instances.csv"
-            )
-    missing = [str(each) for each in requested if each not in offered]
+            raise ClusterError(f"the cluster has GPUs of type {name!r}, {_unknown(name, known)}")
+    wanted = [str(each) for each in requested]
+    check_known_gpu_types(wanted)
+    missing = [each for each in wanted if each not in offered]
     if missing:
         there = (
             f"the types there or to be added are {', '.join(offered)}"
@@ -210,6 +208,28 @@ def check_gpu_types(nodes: Iterable[NodeShape], requested: Iterable[Value] = ())
             f"no node with gpu_type {', '.join(missing)}{did_you_mean(missing[0], offered)}: "
             f"{there}; leave it out of search_space, or add such nodes to the cluster"
         )
+
+
+def check_known_gpu_types(names: Iterable[str]) -> None:
+    """Refuse types of GPUs that nothing is known of.
+
+    Raises:
+        ClusterError: The catalogue does not have one; the nearest is offered.
+    """
+    known = [
+        name for gpu in Catalogue.packaged().gpus for name in (gpu.gpu_type, gpu.accelerator_type)
+    ]
+    for name in names:
+        if name not in known:
+            raise ClusterError(f"there is no GPU type {name!r}, {_unknown(name, known)}")
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    return (
+        f"which is not in the catalogue{did_you_mean(name, known)}; add a row for it to "
+        "falcon_ray/data/gpus.csv and one for each instance that has it to "
+        "falcon_ray/data/instances.csv"
+    )
 
 
 def _autoscaling_config() -> Mapping[str, Any]:

@@ -3,10 +3,11 @@
 It knows signals and Ray's errors. It does not know what a search does.
 """
 
+import os
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from ray.serve.exceptions import RayServeException
 
 from falcon_ray.errors import ClusterError, SearchInterruptedError
 from falcon_ray.report.record import read_search
+from falcon_ray.runtime.job_package import is_job
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.signal_watchdog import ended_by_force
 
@@ -28,7 +30,7 @@ the Ray too, leaving it takes some 9 s: its client waits 5 s for a server that i
 @contextmanager
 def resumable(directory: Path, cluster: Cluster) -> Iterator[None]:
     """Say how to go on, whatever ends a search that has a journal."""
-    command = f"falcon-ray search --resume {shlex.quote(str(directory))}"
+    command = resume_command(directory)
 
     def interrupted() -> str:
         n_trials = len(read_search(directory).trials)
@@ -46,6 +48,17 @@ def resumable(directory: Path, cluster: Cluster) -> Iterator[None]:
         ) from error
     except ClusterError as error:
         raise ClusterError(f"{error}; mend that, then go on with: {command}") from error
+
+
+def resume_command(directory: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """What to run to go on with a search, for a person or, of a job, for the next job."""
+    quoted = shlex.quote(str(directory))
+    if is_job(environment):
+        return (
+            "ray job submit --address ... --working-dir . -- python scripts/search.py "
+            f"--resume {quoted}"
+        )
+    return f"falcon-ray search --resume {quoted}"
 
 
 @contextmanager

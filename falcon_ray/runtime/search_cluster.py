@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import ray
 
+from falcon_ray.runtime.cluster_nodes import check_known_gpu_types
 from falcon_ray.runtime.emulated.cluster import emulated_cluster
 from falcon_ray.runtime.emulated.nodes import emulated_nodes
 from falcon_ray.runtime.ray_session import Cluster, ray_session
@@ -24,9 +25,10 @@ def search_cluster(request: SearchRequest) -> Iterator[Cluster]:
     on this machine where there is none.
 
     Raises:
-        InputError: A GPU type that is to be emulated is not known.
-        ClusterError: There is no cluster, it refuses us, or lacks what is to be emulated.
+        ClusterError: There is no cluster, it refuses us or lacks what is to be emulated, or nobody
+            knows what that is.
     """
+    check_known_gpu_types(request.emulate or ())
     if not request.emulate:
         with ray_session(request.address) as cluster:
             yield cluster

@@ -24,6 +24,7 @@ from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.result import SearchResult
 from falcon_ray.runtime.confirmation import is_confirmed
 from falcon_ray.runtime.emulated.setup import emulated_model, with_emulation
+from falcon_ray.runtime.emulated.times import TimedBatch, read_batches
 from falcon_ray.runtime.interruption import resumable
 from falcon_ray.runtime.job_package import run_directory
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
@@ -105,9 +106,22 @@ def _planned(request: SearchRequest, checked: CheckedTarget, cluster: Cluster) -
         model = emulated_model(checked.target)
         location = request.store or default_location()
         known = packaged_profile().merged(read_profile(location, missing_ok=True))
-        return with_emulation(header, model, known)
+        batches, table = _given_times(request)
+        return with_emulation(header, model, known, batches, table=table)
     check_latency_budget(header, checked, cluster)
     return header
+
+
+def _given_times(request: SearchRequest) -> tuple[tuple[TimedBatch, ...], str]:
+    """The user's own times of emulated GPUs, and the name of their file; none without one."""
+    if request.emulate_table is None:
+        return (), ""
+    path = Path(request.emulate_table)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"emulate_table {path} cannot be read: {error}") from error
+    return read_batches(text, path.name), path.name
 
 
 def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:

@@ -15,17 +15,19 @@ from falcon_ray.space.defaults import NodeShape
 def check_same_nodes(header: SearchHeader, nodes: Sequence[NodeShape]) -> None:
     """Refuse to go on elsewhere: measurements of different machines do not compare.
 
-    How many nodes there are of a kind does not matter: nodes come, go and die.
+    How many nodes there are of a kind does not matter, nor that a kind is gone: nodes come, go and
+    die. What needs a kind that is gone is tried last.
 
     Args:
         header: Of the search.
         nodes: What the cluster has, and what can be added to it.
 
     Raises:
-        InputError: The cluster has other kinds of nodes than when the search began.
+        InputError: The cluster has kinds of nodes that it did not have when the search began, or
+            nothing else.
     """
     before, now = str(header.settings["nodes"]), describe_nodes(nodes)
-    if _kinds(before) != _kinds(now):
+    if not _kinds(now) <= _kinds(before):
         raise InputError(
             f"the search began on nodes with {before}, this cluster has {now}; go on there, or "
             "start a new search here"

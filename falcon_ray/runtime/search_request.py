@@ -62,6 +62,8 @@ class SearchRequest:
         provision_timeout_s: Longest time that a trial waits for a node that the autoscaler adds.
         emulate: GPU types to emulate: replicas take the time that the model is predicted to take
             there. For tests, demonstrations and planning; nothing is measured on a GPU.
+        emulate_table: CSV file of times to take in place of predicted ones, with the columns
+            gpu_type,dtype,batch_size,latency_ms; kept as an absolute path.
         stop_early: Whether no further trial starts once one more is expected to bring next to
             nothing.
         scenario: How requests arrive, as `Scenario` names it; None takes `server` with a latency
@@ -110,6 +112,7 @@ class SearchRequest:
     colocate: bool = False
     provision_timeout_s: float = 600.0
     emulate: Sequence[str] | None = None
+    emulate_table: str | Path | None = None
     stop_early: bool = True
     scenario: str | None = None
     load_path: str | None = None
@@ -168,7 +171,7 @@ class SearchRequest:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise InputError(f"{name} must be a text, got {value!r}")
-        for name in ("output_dir", "resume", "arrival_trace"):
+        for name in ("output_dir", "resume", "arrival_trace", "emulate_table"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (str, Path)):
                 raise InputError(f"{name} must be a path, got {value!r}")
@@ -218,7 +221,13 @@ class SearchRequest:
                 raise InputError(f"space_constraints must hold expressions, got {expression!r}")
 
     def _check_emulated(self) -> None:
+        if self.emulate_table is not None:
+            object.__setattr__(self, "emulate_table", absolute(self.emulate_table))
         if self.emulate is None:
+            if self.emulate_table is not None:
+                raise InputError(
+                    "emulate_table says how long emulated GPUs take; give emulate as well"
+                )
             return
         names = _sequence("emulate", self.emulate)
         if not names or not all(isinstance(each, str) for each in names):
@@ -286,7 +295,7 @@ def resumed_request(stored: Mapping[str, Any], given: Mapping[str, Any]) -> Sear
     kept = request_of(stored).to_json()  # also what had no name when the search began
     merged = dict(kept)
     for name, value in given.items():
-        is_path = name == "arrival_trace" and isinstance(value, (str, Path))
+        is_path = name in {"arrival_trace", "emulate_table"} and isinstance(value, (str, Path))
         now = absolute(value) if is_path else value
         if name not in changeable and _plain(now) != _plain(kept[name]):
             raise InputError(

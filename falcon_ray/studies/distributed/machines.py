@@ -19,6 +19,9 @@ from falcon_ray.studies.distributed.virtual_search import (
 )
 from falcon_ray.studies.figure import Figure
 
+LARGEST_SHARE_PCT = 10.0
+"""Of the time of a search that its suggestions may take: more would be the limit of it."""
+
 CASES = ((64, 128), (1000, 1030))
 """Trials at once, and trials in all. What follows the first thousand is suggested with as many
 pending or observed, which takes up to seconds each."""
@@ -108,7 +111,7 @@ def case_figures(outcome: SearchOutcome, *, parallel: int) -> list[Figure]:
             name=at_once + "time of all suggestions, of the search's",
             value=100 * float(suggestion_s.sum()) / outcome.end_s,
             unit="%",
-            at_most=100,
+            at_most=LARGEST_SHARE_PCT,
             note=f"{suggestion_s.sum():.0f} wall s of {outcome.end_s:.0f} fake s",
         ),
         Figure(

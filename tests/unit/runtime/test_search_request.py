@@ -393,3 +393,32 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_request_file(path)
     assert str(caught.value) == f"{path} cannot be read: No such file or directory"
+
+
+def test_an_emulated_search_loads_its_replicas_from_inside_unless_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "times.csv"
+    emulated = request_of({"model": "m.py:f", "emulate": ["T4"], "emulate_table": str(table)})
+    assert (emulated.load_path, emulated.emulate_table) == ("replica", str(table))
+    told = request_of({"model": "m.py:f", "emulate": ["T4"], "load_path": "handle"})
+    assert told.load_path == "handle"
+    assert request_of({"model": "m.py:f"}).load_path == "handle"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"emulate": []}, "emulate must hold names of GPU types"),
+        ({"emulate": "T4"}, "emulate must be a list of values"),
+        ({"emulate_table": "times.csv"}, "give emulate as well"),
+        ({"parallel": 0}, "parallel must be a whole number of at least 1"),
+        ({"max_cost_usd": -1}, "max_cost_usd must be a positive number"),
+        ({"provision_timeout_s": 0}, "provision_timeout_s must be a positive number"),
+    ],
+)
+def test_what_cannot_be_said_of_parallel_trials_is_refused(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        request_of({"model": "m.py:f", **values})

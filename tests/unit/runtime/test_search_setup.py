@@ -449,6 +449,7 @@ def test_a_search_goes_on_where_a_node_was_lost_or_came() -> None:
     check_same_nodes(began_on(TWO_CORES), [TWO_CORES] * 3)
     larger_memory = replace(TWO_CORES, ram_gib=8.1)
     check_same_nodes(began_on(TWO_CORES), [larger_memory])
+    check_same_nodes(began_on(TWO_CORES, WITH_T4), [TWO_CORES])
 
 
 def test_a_search_does_not_go_on_among_other_kinds_of_nodes() -> None:
