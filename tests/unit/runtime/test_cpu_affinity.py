@@ -1,10 +1,11 @@
 """Reserving cores, and what happens where that is not possible."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,13 @@ sys.stdin.read()
 """
 
 
+def _cores_of_threads(pid: int) -> Iterator[set[int]]:
+    """Of every thread; one that was joined may be listed a moment longer than it lives."""
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            yield os.sched_getaffinity(int(each.name))
+
+
 @pytest.mark.skipif(not LinuxAffinity().usable(), reason="needs a system with CPU affinity")
 @pytest.mark.skipif(LinuxAffinity().quota() is not None, reason="needs a machine without quota")
 def test_a_real_process_is_pinned_with_all_its_threads_and_leaks_no_core_when_killed(
@@ -253,8 +261,7 @@ def test_a_real_process_is_pinned_with_all_its_threads_and_leaks_no_core_when_ki
             assert process.stdout is not None
             said, core = process.stdout.readline().split()
             assert process.stdout.readline() == "ready\n"
-            threads = Path(f"/proc/{process.pid}/task").iterdir()
-            cores = [os.sched_getaffinity(int(each.name)) for each in threads]
+            cores = list(_cores_of_threads(process.pid))
             assert len(cores) >= 2
             assert cores == [{int(core)}] * len(cores)
             assert said == "affinity"
