@@ -27,7 +27,7 @@ OPTIONS = (
     *("--search-space", "cpu_cores=1", "--search-space", "replicas=1"),
     *("--search-space", "batch_wait_ms=0", "--seed", "3"),
 )
-TRIAL_TIMEOUT_S = 60.0
+TRIAL_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
