@@ -3,7 +3,7 @@
 Usage: scripts/benchmark knowledge [STUDY...]
        scripts/benchmark search [STUDY...] [--tables PATH] [--help]
        scripts/benchmark measurement [STUDY...] [--runs N] [--deployments N] [--repeat N]
-       scripts/benchmark distributed [STUDY...]
+       scripts/benchmark distributed [STUDY...] [--repeat N]
 
 Exit code 0 when every goal is met, 1 when one is missed or a study could not run.
 """
@@ -13,6 +13,7 @@ import sys
 
 from falcon_ray.errors import InputError
 from falcon_ray.studies.benchmark import STUDIES, StudyResult, run_studies
+from falcon_ray.studies.distributed import options as distributed_options
 from falcon_ray.studies.figure import Figure
 from falcon_ray.studies.measurement import options as measurement_options
 from falcon_ray.studies.search.arguments import add_arguments, read_options
@@ -49,6 +50,8 @@ def main() -> int:
             add_arguments(own)
         if subject == "measurement":
             measurement_options.add_arguments(own)
+        if subject == "distributed":
+            distributed_options.add_arguments(own)
     arguments = parser.parse_args()
     good = True
     try:
@@ -58,6 +61,8 @@ def main() -> int:
             studies = studies or ["tables"] * bool(options.tables) or ["quick"] * options.quick
         if arguments.subject == "measurement":
             options = measurement_options.read_options(arguments)
+        if arguments.subject == "distributed":
+            options = distributed_options.read_options(arguments)
         for result in run_studies(arguments.subject, studies, options=options):
             show(result)
             good &= not result.problem and all(each.is_met is not False for each in result.figures)

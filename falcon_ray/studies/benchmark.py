@@ -48,6 +48,8 @@ STUDIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "heterogeneous",
             "crowded",
             "autoscaling",
+            "faults",
+            "searches",
         ),
     }
 )
