@@ -13,9 +13,6 @@ from typing import Any
 from falcon_ray.errors import InputError
 from falcon_ray.knowledge.profile.files import (
     check_writable,
-    default_location,
-    packaged_profile,
-    read_profile,
     resolved_location,
 )
 from falcon_ray.report.files import write_report
@@ -104,9 +101,8 @@ def _planned(request: SearchRequest, checked: CheckedTarget, cluster: Cluster) -
     header = search_header(request, checked, cluster.possible_nodes, directory=Path.cwd())
     if request.emulate:
         model = emulated_model(checked.target)
-        location = request.store or default_location()
-        known = packaged_profile().merged(read_profile(location, missing_ok=True))
         batches, table = _given_times(request)
+        known = known_profile(request.store, missing_ok=True)
         return with_emulation(header, model, known, batches, table=table)
     check_latency_budget(header, checked, cluster)
     return header
