@@ -24,6 +24,7 @@ from falcon_ray.runtime.emulated.setup import emulated_model, with_emulation
 from falcon_ray.runtime.emulated.times import TimedBatch, read_batches
 from falcon_ray.runtime.interruption import resumable
 from falcon_ray.runtime.job_package import run_directory
+from falcon_ray.runtime.known_profile import known_profile
 from falcon_ray.runtime.progress import SearchDisplay, SilentDisplay
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.search_cluster import search_cluster
