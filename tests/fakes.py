@@ -90,6 +90,8 @@ class FakeBackend:
         teardown_s: How long it takes to go.
         wait_s: How long its resources are waited for.
         provision_s: How much of that is said to bring up nodes.
+        no_room: What each wait for resources ends with in turn, None where they come; all later
+            ones get them.
         events: Every `deploy` and `teardown`, in order.
     """
 
@@ -99,12 +101,15 @@ class FakeBackend:
     teardown_s: float = 0.5
     wait_s: float = 0.0
     provision_s: float = 0.0
+    no_room: list[Exception | None] = field(default_factory=list[Exception | None])
     events: list[str] = field(default_factory=list[str])
 
     @contextmanager
     def reserve(self, configuration: Configuration) -> Generator[Reservation]:
         del configuration  # there is room for every one
         self.clock.advance(self.wait_s)
+        if self.no_room and (error := self.no_room.pop(0)) is not None:
+            raise error
         yield Reservation(provision_s=self.provision_s)
 
     @contextmanager

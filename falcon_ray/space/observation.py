@@ -155,7 +155,7 @@ _METRIC_NAMES = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTimes:
-    """Where a trial's seconds went.
+    """Where a trial's seconds went, those of all its attempts together.
 
     Attributes:
         deploy_s: Until the deployment served, from when it had its resources.
@@ -173,6 +173,20 @@ class TrialTimes:
     wait_s: float = 0.0
     provision_s: float = 0.0
 
+    @property
+    def held_s(self) -> float:
+        """How long it had its resources."""
+        return self.deploy_s + self.warm_up_s + self.measure_s + self.teardown_s
+
+    def __add__(self, other: "TrialTimes") -> "TrialTimes":
+        """Those of two attempts together."""
+        return TrialTimes(
+            **{each.name: getattr(self, each.name) + getattr(other, each.name) for each in _TIMES}
+        )
+
+
+_TIMES = fields(TrialTimes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -188,6 +202,7 @@ class Observation:
         cause: What kind of fact made an INFEASIBLE configuration so; OTHER for all the rest.
         at_most_rps: What the rate of a configuration cannot have exceeded that was too slow to
             measure; None where that is not known.
+        never_began: Whether it FAILED because its nodes did not come: no attempt had resources.
 
     Raises:
         InputError: The parts contradict each other.
@@ -201,6 +216,7 @@ class Observation:
     attempts: int = 1
     cause: InfeasibleCause = InfeasibleCause.OTHER
     at_most_rps: float | None = None
+    never_began: bool = False
 
     def __post_init__(self) -> None:
         measured = self.status is TrialStatus.MEASURED
@@ -214,19 +230,16 @@ class Observation:
             raise InputError(
                 f"only an infeasible trial has a cause, not one that ended as {self.status.value}"
             )
+        if self.never_began and self.status is not TrialStatus.FAILED:
+            raise InputError(
+                f"only a failed trial never began, not one that ended as {self.status.value}"
+            )
         if self.at_most_rps is None:
             return
         if self.cause is not InfeasibleCause.TIMEOUT:
             raise InputError("only a trial that ran out of time bounds its rate")
         if not (math.isfinite(self.at_most_rps) and self.at_most_rps > 0):
             raise InputError(f"at_most_rps must be positive and finite, got {self.at_most_rps!r}")
-
-    @property
-    def never_began(self) -> bool:
-        """Whether it failed before it had any resources: its nodes did not come."""
-        times = self.times
-        began = times.deploy_s > 0 or times.teardown_s > 0
-        return self.status is TrialStatus.FAILED and times.wait_s > 0 and not began
 
     def to_json(self) -> dict[str, Any]:
         """The observation as plain JSON values."""
@@ -239,11 +252,12 @@ class Observation:
             "attempts": self.attempts,
             "cause": self.cause.value,
             "at_most_rps": self.at_most_rps,
+            "never_began": self.never_began,
         }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Observation":
-        """Read what `to_json` wrote, also before trials said their cause.
+        """Read what `to_json` wrote, also before trials said their cause or that they never began.
 
         Raises:
             InputError: A key is missing or unknown, or a value does not fit.
@@ -259,6 +273,7 @@ class Observation:
                 attempts=record["attempts"],
                 cause=InfeasibleCause(record.get("cause", InfeasibleCause.OTHER.value)),
                 at_most_rps=record.get("at_most_rps"),
+                never_began=bool(record.get("never_began")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is no record of a trial: {error}") from error

@@ -31,6 +31,11 @@ class PhaseStopwatch:
         self._reserved = self._clock()
         self._provision_s = provision_s
 
+    @property
+    def has_resources(self) -> bool:
+        """Whether the attempt got its resources, also where it has given them back."""
+        return self._reserved is not None
+
     def deployed(self) -> None:
         """The deployment serves: warm-up begins."""
         self._deployed = self._clock()

@@ -19,7 +19,7 @@ from falcon_ray.errors import (
 )
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.objective import Slo
-from falcon_ray.space.observation import Measurement, Observation, TrialStatus
+from falcon_ray.space.observation import Measurement, Observation, TrialStatus, TrialTimes
 from falcon_ray.space.workload import LoadPath, Scenario
 from falcon_ray.trial.load_guard import LoadGuard, tell_nobody
 from falcon_ray.trial.load_points import LoadPoints
@@ -113,10 +113,18 @@ class TrialRecipe(Generic[EndpointT]):
                 measured further.
         """
         attempt = deaths = 0
+        times, began = TrialTimes(), False
         while True:
             attempt += 1
-            ended, failure = self._attempt(configuration, rate_to_beat_rps)
-            observation = replace(ended, attempts=attempt)
+            marks = PhaseStopwatch(self._clock)
+            ended, failure = self._attempt(configuration, marks, rate_to_beat_rps)
+            times, began = times + ended.times, began or marks.has_resources
+            observation = replace(
+                ended,
+                times=times,
+                attempts=attempt,
+                never_began=isinstance(failure, NodesUnavailableError) and not began,
+            )
             if failure is None:
                 return observation
             deaths = deaths + 1 if isinstance(failure, ReplicaLostError) else 0
@@ -131,10 +139,9 @@ class TrialRecipe(Generic[EndpointT]):
             logger.warning("%s: %s; trying again", configuration, observation.reason)
 
     def _attempt(
-        self, configuration: Configuration, rate_to_beat_rps: float | None
+        self, configuration: Configuration, marks: PhaseStopwatch, rate_to_beat_rps: float | None
     ) -> tuple[Observation, TrialFailedError | None]:
         """How one attempt ended, and what the infrastructure did to it, if it did."""
-        marks = PhaseStopwatch(self._clock)
         try:
             with self._backend.reserve(configuration) as reservation:
                 marks.reserved(provision_s=reservation.provision_s)

@@ -33,13 +33,18 @@ class Cluster:
 
 
 def ended(
-    gpu_type: str, *, status: TrialStatus = TrialStatus.FAILED, **times: float
+    gpu_type: str,
+    *,
+    status: TrialStatus = TrialStatus.FAILED,
+    never_began: bool = False,
+    **times: float,
 ) -> Observation:
     return Observation(
         configuration=Configuration({"gpu_type": gpu_type}),
         status=status,
         reason="it ended",
         times=TrialTimes(**times),
+        never_began=never_began,
     )
 
 
@@ -64,7 +69,7 @@ def test_a_busy_node_is_not_ready_and_costs_no_start() -> None:
 def test_a_type_that_did_not_come_cannot_be_had_for_a_while() -> None:
     cluster = Cluster(types=(CAN_ADD_L4,))
     readiness = cluster.readiness()
-    readiness.learn(ended("L4", wait_s=600.0))
+    readiness.learn(ended("L4", wait_s=600.0, never_began=True))
     refused = readiness.now()
     assert refused is not None
     assert not refused.attainable[1]

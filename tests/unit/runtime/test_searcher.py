@@ -430,6 +430,7 @@ def test_a_trial_whose_nodes_did_not_come_is_as_if_it_had_not_been_suggested() -
                     status=TrialStatus.FAILED,
                     reason="no node came",
                     times=TrialTimes(wait_s=600.0),
+                    never_began=True,
                 )
             ),
         )

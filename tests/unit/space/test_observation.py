@@ -47,9 +47,16 @@ TOO_SLOW = Observation(
     cause=InfeasibleCause.TIMEOUT,
     at_most_rps=0.5,
 )
+FAILED = Observation(
+    configuration=Configuration({"batch_size": 1}),
+    status=TrialStatus.FAILED,
+    reason="no L4 came in 600 s",
+    times=TrialTimes(wait_s=600.0),
+    never_began=True,
+)
 
 
-@pytest.mark.parametrize("observation", [MEASURED, INFEASIBLE, TOO_SLOW])
+@pytest.mark.parametrize("observation", [MEASURED, INFEASIBLE, TOO_SLOW, FAILED])
 def test_an_observation_survives_its_round_trip_through_a_line_of_json(
     observation: Observation,
 ) -> None:
@@ -136,13 +143,22 @@ def test_a_metric_that_was_not_measured_is_none_and_an_unknown_one_an_error() ->
         MEASUREMENT.metric("enforcement")
 
 
-def test_a_trial_that_failed_while_it_waited_never_began() -> None:
-    configuration = Configuration({"batch_size": 1})
+def test_only_a_failed_trial_never_began() -> None:
+    with pytest.raises(InputError, match=r"only a failed trial never began, not one .* infeasible"):
+        replace(FAILED, status=TrialStatus.INFEASIBLE)
 
-    def ended(status: TrialStatus, times: TrialTimes) -> Observation:
-        return Observation(configuration=configuration, status=status, reason="why", times=times)
 
-    assert ended(TrialStatus.FAILED, TrialTimes(wait_s=9.0)).never_began
-    assert not ended(TrialStatus.FAILED, TrialTimes(wait_s=9.0, deploy_s=3.0)).never_began
-    assert not ended(TrialStatus.FAILED, TrialTimes()).never_began
-    assert not ended(TrialStatus.INFEASIBLE, TrialTimes(wait_s=9.0)).never_began
+def test_that_a_trial_never_began_is_written_and_was_not_said_before() -> None:
+    record = FAILED.to_json()
+    assert Observation.from_json(record).never_began
+    del record["never_began"]
+    assert not Observation.from_json(record).never_began
+
+
+def test_the_seconds_of_two_attempts_add_up() -> None:
+    first = TrialTimes(wait_s=1.0, provision_s=2.0, deploy_s=3.0, teardown_s=4.0)
+    both = first + TrialTimes(wait_s=10.0, deploy_s=30.0, warm_up_s=50.0, measure_s=60.0)
+    assert both == TrialTimes(
+        wait_s=11.0, provision_s=2.0, deploy_s=33.0, warm_up_s=50.0, measure_s=60.0, teardown_s=4.0
+    )
+    assert both.held_s == 33.0 + 50.0 + 60.0 + 4.0

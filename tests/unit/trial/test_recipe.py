@@ -3,7 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from falcon_ray.errors import InfeasibleCause, InfeasibleError, TrialFailedError
+from falcon_ray.errors import (
+    InfeasibleCause,
+    InfeasibleError,
+    NodesUnavailableError,
+    TrialFailedError,
+)
 from falcon_ray.space.observation import TrialStatus
 from falcon_ray.space.workload import LoadPath, Workload
 from falcon_ray.trial.plan import MeasurementPlan
@@ -158,6 +163,44 @@ def test_the_wait_for_resources_is_told_apart_from_the_deployment() -> None:
     trial.backend.wait_s, trial.backend.provision_s = 40.0, 30.0
     times = trial.run().times
     assert (times.wait_s, times.provision_s, times.deploy_s) == (40.0, 30.0, 2.0)
+
+
+def test_the_seconds_of_all_attempts_count() -> None:
+    clock = VirtualClock()
+    lost = TrialFailedError("the node is gone")
+    trial = Trial(lost, lost, FakeEndpoint(clock=clock), clock=clock)
+    trial.backend.wait_s, trial.backend.provision_s = 40.0, 30.0
+    times = trial.run().times
+    assert (times.wait_s, times.provision_s) == (3 * 40.0, 3 * 30.0)
+    # A deployment that fails takes 2 s and its removal 0.5 s, twice; the third serves.
+    assert times.deploy_s == 2 * 2.5 + 2.0
+    assert times.wait_s + times.held_s == clock()
+
+
+NO_NODES = NodesUnavailableError("no L4 came in 600 s")
+NO_ANSWER = TrialFailedError("the ledger did not answer for 60 s")
+
+
+@pytest.mark.parametrize(
+    ("waits", "never_began"),
+    [
+        ([NO_NODES], True),
+        ([NO_ANSWER, NO_NODES], True),
+        ([NO_ANSWER, NO_ANSWER, NO_ANSWER], False),
+        # The first attempt had its resources, and held them for some time.
+        ([None, NO_NODES], False),
+    ],
+)
+def test_a_trial_never_began_where_no_attempt_had_resources_and_its_nodes_did_not_come(
+    *, waits: list[Exception | None], never_began: bool
+) -> None:
+    trial = Trial(TrialFailedError("the node is gone"))
+    trial.backend.wait_s, trial.backend.no_room = 40.0, list(waits)
+    observation = trial.run()
+    assert observation.status is TrialStatus.FAILED
+    assert observation.attempts == len(waits)
+    assert observation.never_began is never_began
+    assert observation.times.wait_s == 40.0 * len(waits)
 
 
 def test_a_deployment_that_fails_took_only_time_to_deploy() -> None:
