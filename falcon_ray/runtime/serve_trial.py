@@ -19,7 +19,7 @@ from falcon_ray.runtime.load.generators import DriverLoad, InsideLoad, handle_lo
 from falcon_ray.runtime.load.placement import DriverPool
 from falcon_ray.runtime.load.transport import HttpBody
 from falcon_ray.runtime.monitors.device_monitor import device_monitor
-from falcon_ray.runtime.serve_backend import ServeBackend
+from falcon_ray.runtime.serve_backend import DELETE_TIMEOUT_S, ServeBackend
 from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
@@ -122,6 +122,9 @@ def run_serve_trial(
                 clock=time.monotonic,
                 on_phase=on_phase,
                 on_requests=on_requests,
+                retry_within_s=setup.plan.retry_within_s(
+                    deploy_s=setup.deploy_timeout_s, remove_s=DELETE_TIMEOUT_S
+                ),
             )
             return recipe.run(configuration, rate_to_beat_rps=rate_to_beat_rps)
     except Exception as error:

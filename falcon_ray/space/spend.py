@@ -32,8 +32,8 @@ class TrialLimits:
     """How long the trials of a search may take at most.
 
     Attributes:
-        longest_trial_s: From when it is given its resources to when it has given them back,
-            further attempts included.
+        longest_trial_s: For which it holds its resources, all its attempts together; see
+            `MeasurementPlan.longest_trial_s` for what that bounds.
         longest_start_s: Until nodes came up for it; 0 on a cluster that starts none.
 
     Raises:

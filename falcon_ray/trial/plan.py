@@ -20,6 +20,8 @@ LOAD_POINT_FACTOR = 4
 """Requests of a load that is judged as a whole, in multiples of the fewest that can certify."""
 DRIVER_DOUBLINGS = 4
 """From one driver to the most that there can be."""
+RETRY_SHARE = 0.5
+"""Of the longest attempt: a trial that held its resources for so long is not tried again."""
 SURE_DEVIATIONS = 3.0
 """Random arrivals are planned for so many standard deviations more than are needed."""
 
@@ -45,7 +47,8 @@ class MeasurementPlan:
         certify_max_s: Longest time at one that does, as it is low.
         max_error_rate: A configuration that is shown to fail more of its requests is infeasible.
         max_output_error: One whose outputs differ more from float32 is refused; None accepts all.
-        max_attempts: How often a trial is tried when the infrastructure fails under it.
+        max_attempts: How often a trial is tried at most when the infrastructure fails under it;
+            who runs it may bound that by time as well (`retry_within_s`).
         seed: Of the arrival times.
 
     Raises:
@@ -99,11 +102,12 @@ class MeasurementPlan:
         needed = LOAD_POINT_FACTOR * requests_to_certify(self.slo.latency_percentile)
         return min(max_s, max(2.0, needed / rate_rps))
 
-    def longest_trial_s(self, *, deploy_s: float, remove_s: float) -> float:
-        """The most that a trial can take once it has its resources, all its attempts included.
+    def longest_attempt_s(self, *, deploy_s: float, remove_s: float) -> float:
+        """The most that one attempt at a trial holds its resources for.
 
-        In every attempt the deployment may be started twice, and the load at saturation as often
-        as drivers can be doubled.
+        The deployment may be started twice, and the load at saturation as often as drivers can be
+        doubled. Counted are the bounds of these loads. A call between them that hangs, as to a
+        replica or to Ray, is ended by its own time-out, which is not counted.
 
         Args:
             deploy_s: Longest time for a deployment to start.
@@ -115,7 +119,29 @@ class MeasurementPlan:
             longest_s = max(self.load_point_max_s, self.certify_max_s) + self.stall_s
             points_s = (self.max_load_points + 1) * longest_s
         load_s = (DRIVER_DOUBLINGS + 1) * saturation_s + self.model_s + self.stall_s + points_s
-        return self.max_attempts * (2 * (deploy_s + remove_s) + load_s)
+        return 2 * (deploy_s + remove_s) + load_s
+
+    def retry_within_s(self, *, deploy_s: float, remove_s: float) -> float:
+        """Once its attempts held resources for so long together, a trial is not tried again.
+
+        Args:
+            deploy_s: As in `longest_attempt_s`.
+            remove_s: Likewise.
+        """
+        return RETRY_SHARE * self.longest_attempt_s(deploy_s=deploy_s, remove_s=remove_s)
+
+    def longest_trial_s(self, *, deploy_s: float, remove_s: float) -> float:
+        """The most that all attempts at a trial hold its resources for.
+
+        That is the longest attempt after others that together stayed below `retry_within_s`. It
+        holds as far as `longest_attempt_s` does, and where the recipe is given that bound.
+
+        Args:
+            deploy_s: As in `longest_attempt_s`.
+            remove_s: Likewise.
+        """
+        attempt_s = self.longest_attempt_s(deploy_s=deploy_s, remove_s=remove_s)
+        return attempt_s if self.max_attempts == 1 else (1 + RETRY_SHARE) * attempt_s
 
     @property
     def requests_to_certify(self) -> int:

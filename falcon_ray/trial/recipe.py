@@ -6,6 +6,7 @@ when enough has been measured (`steady_state`, `slo_rule`, `capacity`).
 """
 
 import logging
+import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -79,6 +80,8 @@ class TrialRecipe(Generic[EndpointT]):
         on_phase: Told what is going on, for progress displays.
         on_requests: Told all requests of a phase when it ends: `warm_up`, `saturation`,
             `single_stream` or `offered`, the offered rate in the last, and the requests.
+        retry_within_s: A trial whose attempts held their resources for so long together is not
+            tried again, whatever failed; waiting for resources does not count. It ends no attempt.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class TrialRecipe(Generic[EndpointT]):
         clock: Callable[[], float],
         on_phase: Callable[[str], None] = lambda _: None,
         on_requests: Callable[[str, float | None, RequestLog], None] = tell_nobody,
+        retry_within_s: float = math.inf,
     ) -> None:
         self._backend = backend
         self._load = load
@@ -101,6 +105,7 @@ class TrialRecipe(Generic[EndpointT]):
         self._clock = clock
         self._on_phase = on_phase
         self._on_requests = on_requests
+        self._retry_within_s = retry_within_s
 
     def run(
         self, configuration: Configuration, *, rate_to_beat_rps: float | None = None
@@ -135,6 +140,8 @@ class TrialRecipe(Generic[EndpointT]):
                     reason=f"its process died in each of {deaths} attempts; {observation.reason}",
                 )
             if attempt >= self._plan.max_attempts or isinstance(failure, NodesUnavailableError):
+                return observation
+            if times.held_s >= self._retry_within_s:
                 return observation
             logger.warning("%s: %s; trying again", configuration, observation.reason)
 

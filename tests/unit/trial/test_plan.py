@@ -38,3 +38,23 @@ def test_a_rate_that_cannot_be_certified_in_time_is_not_offered_for_longer() -> 
 def test_without_a_limit_nothing_is_certified() -> None:
     with pytest.raises(ValueError, match="without a latency limit"):
         _ = MeasurementPlan().requests_to_certify
+
+
+def test_the_longest_trial_is_half_an_attempt_that_broke_and_a_whole_one() -> None:
+    # Two deployments of 100 s and their removals of 30 s; 5 loads of 12 s to be warm, 10 s to be
+    # measured and 10 s without an answer; the model's own for 2 s, and 10 s without an answer.
+    attempt_s = 2 * (100 + 30) + 5 * (12 + 10 + 10) + 2 + 10
+    plan = MeasurementPlan()
+    assert plan.longest_attempt_s(deploy_s=100, remove_s=30) == attempt_s
+    assert plan.retry_within_s(deploy_s=100, remove_s=30) == attempt_s / 2
+    assert plan.longest_trial_s(deploy_s=100, remove_s=30) == 1.5 * attempt_s
+    once = replace(plan, max_attempts=1)
+    assert once.longest_trial_s(deploy_s=100, remove_s=30) == attempt_s
+
+
+def test_under_a_latency_limit_every_offered_rate_may_take_its_longest() -> None:
+    without = replace(PLAN, slo=None, workload=Workload())
+    more_s = PLAN.longest_attempt_s(deploy_s=1, remove_s=1) - without.longest_attempt_s(
+        deploy_s=1, remove_s=1
+    )
+    assert more_s == (8 + 1) * (120 + 10)

@@ -247,6 +247,19 @@ def test_a_broken_infrastructure_is_tried_again_up_to_the_limit() -> None:
     assert_gone(trial, deployments=3)
 
 
+@pytest.mark.parametrize(
+    ("retry_within_s", "attempts"),
+    # A deployment that fails holds its resources for 2 s and its removal for 0.5 s.
+    [(2.5, 1), (2.6, 2), (5.0, 2), (5.1, 3)],
+)
+def test_a_trial_that_held_its_resources_for_long_is_not_tried_again(
+    retry_within_s: float, attempts: int
+) -> None:
+    trial = Trial(TrialFailedError("the node is gone"), retry_within_s=retry_within_s)
+    trial.backend.wait_s = 100.0  # for what others have, which costs nothing
+    assert trial.run().attempts == attempts
+
+
 def test_success_at_the_second_attempt_is_a_measurement() -> None:
     clock = VirtualClock()
     trial = Trial(TrialFailedError("the node is gone"), FakeEndpoint(clock=clock), clock=clock)

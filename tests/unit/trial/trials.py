@@ -28,6 +28,7 @@ class Trial:
         load_error: BaseException | None = None,
         load_error_after_s: float = 0.0,
         model_every_s: float | None = None,
+        retry_within_s: float = math.inf,
     ) -> None:
         self.clock = clock or VirtualClock()
         self.backend = FakeBackend(self.clock, list(attempts) or [self.endpoint()])
@@ -54,6 +55,7 @@ class Trial:
             clock=self.clock,
             on_phase=self.phases.append,
             on_requests=self._tell,
+            retry_within_s=retry_within_s,
         )
 
     def _tell(self, phase: str, offered_rps: float | None, log: RequestLog) -> None:
