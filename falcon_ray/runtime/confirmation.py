@@ -44,8 +44,8 @@ class Spending(Protocol):
         """A measurement starts."""
         ...
 
-    def end(self, name: str, observation: Observation, *, wall_s: float) -> float | None:
-        """A measurement ended; what it cost."""
+    def end(self, name: str, observation: Observation, *, held_at_most_s: float) -> float | None:
+        """A measurement ended; what it cost. See `SearchSpend.end`."""
         ...
 
 
@@ -99,7 +99,8 @@ def confirm(
         start_s = time.monotonic()
         observation = measure(trial)
         wall_s = time.monotonic() - start_s
-        usd = None if spending is None else spending.end(label, observation, wall_s=wall_s)
+        # What a process that died had waited before it was deployed is not known here.
+        usd = None if spending is None else spending.end(label, observation, held_at_most_s=wall_s)
         journal.confirmation_ended(
             trial.role.value, observation, wall_s=wall_s, round_number=number, usd=usd
         )

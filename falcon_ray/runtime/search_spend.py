@@ -12,7 +12,7 @@ from falcon_ray.optimizers.readiness import Readiness
 from falcon_ray.report.record import SearchRecord
 from falcon_ray.report.spend import spend
 from falcon_ray.space.configuration import Configuration, FloatArray
-from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.space.observation import Observation, TrialStatus, TrialTimes
 from falcon_ray.space.spend import Budget, TrialLimits, start_usd, trial_usd, worst_usd
 
 
@@ -91,15 +91,16 @@ class SearchSpend:
         """A trial starts."""
         self._budget.start(name, self.worst_of(configuration))
 
-    def end(self, name: str, observation: Observation, *, wall_s: float) -> float | None:
+    def end(self, name: str, observation: Observation, *, held_at_most_s: float) -> float | None:
         """A trial ended; what it cost.
 
         Args:
             name: As it was started.
-            observation: How it ended.
-            wall_s: Seconds from its start, the wait for its resources included.
+            observation: How it ended. What it says of its seconds counts.
+            held_at_most_s: Seconds for which it can have held its resources, which count where it
+                says nothing: its process died.
         """
-        usd = self._cost(observation, wall_s=wall_s)
+        usd = self._cost(observation, held_at_most_s=held_at_most_s)
         measured = observation.status is TrialStatus.MEASURED
         self._budget.end(name, usd, may_be_confirmed=measured)
         return usd
@@ -108,12 +109,13 @@ class SearchSpend:
         """Whether it may be measured afresh, out of what was set aside for that."""
         return self._budget.may_confirm(self.worst_of(configuration))
 
-    def _cost(self, observation: Observation, *, wall_s: float) -> float | None:
+    def _cost(self, observation: Observation, *, held_at_most_s: float) -> float | None:
         if observation.never_began:
             return 0.0
         times, configuration = observation.times, observation.configuration
         pricing = self._header.pricing
-        held = trial_usd(configuration, pricing, held_s=max(0.0, wall_s - times.wait_s))
+        held_s = held_at_most_s if times == TrialTimes() else times.held_s
+        held = trial_usd(configuration, pricing, held_s=held_s)
         start = start_usd(configuration, pricing, start_s=times.provision_s)
         return None if held is None or start is None else held + start
 

@@ -26,6 +26,7 @@ from falcon_ray.runtime.cluster_readiness import ClusterReadiness
 from falcon_ray.runtime.confirmation import confirm, confirmation_app, measured_in_task
 from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
 from falcon_ray.runtime.emulated.setup import emulated_model, emulated_target
+from falcon_ray.runtime.held_times import HeldTimes
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
 from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
@@ -82,7 +83,8 @@ class SearchTrials:
         self._request = request
         self._checked = checked
         self._cluster = cluster
-        self._display = DisplayGroup(display, SearchMetrics(RayMetrics(SEARCH_METRICS)))
+        self._held = HeldTimes()
+        self._display = DisplayGroup(display, SearchMetrics(RayMetrics(SEARCH_METRICS)), self._held)
         self._requests = RequestFolder.here(directory)
         self._ledger = LedgerClient(cluster_ledger)
         self._running: dict[str, _Running] = {}
@@ -268,7 +270,8 @@ class SearchTrials:
         wall_s = time.monotonic() - running.start_s
         usd = None
         if self._spending is not None:
-            usd = self._spending.end(trial_id, observation, wall_s=wall_s)
+            held_s = self._held.held_s(_label(running.number))
+            usd = self._spending.end(trial_id, observation, held_at_most_s=held_s)
         with self._keeping_errors():
             self._journal.trial_ended(running.number, observation, wall_s=wall_s, usd=usd)
         if self._readiness is not None:

@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import pytest
+
+from falcon_ray.runtime.search_spend import SearchSpend
+from falcon_ray.space.observation import Observation, TrialTimes
+from falcon_ray.space.spend import TrialLimits
+from tests.unit.report.searches import HEADER, batch, failed, measured, measurement, search
+
+# One replica costs 0.05 USD/h, and a quarter of its node.
+USD_PER_S = 0.05 / 3600
+SERVED = measured(batch(1), measurement(100.0))
+LIMITS = TrialLimits(longest_trial_s=1000.0)
+
+
+def books(limits: TrialLimits = LIMITS) -> SearchSpend:
+    return SearchSpend(search(()), limits, max_cost_usd=None, confirm_rounds=0)
+
+
+def cost(
+    observation: Observation, *, held_at_most_s: float = 0.0, limits: TrialLimits = LIMITS
+) -> float | None:
+    spending = books(limits)
+    spending.start("a", observation.configuration)
+    usd = spending.end("a", observation, held_at_most_s=held_at_most_s)
+    assert usd is None or spending.spent_usd == usd
+    return usd
+
+
+def test_a_trial_pays_for_the_seconds_that_it_held_its_resources_and_for_no_wait() -> None:
+    times = TrialTimes(wait_s=900.0, deploy_s=10.0, warm_up_s=20.0, measure_s=30.0, teardown_s=4.0)
+    assert cost(replace(SERVED, times=times), held_at_most_s=500.0) == pytest.approx(64 * USD_PER_S)
+
+
+def test_a_trial_whose_process_died_pays_from_its_deployment_on() -> None:
+    died = failed(batch(1))
+    assert died.times == TrialTimes()
+    assert cost(died, held_at_most_s=20.0) == pytest.approx(20 * USD_PER_S)
+    assert cost(died, held_at_most_s=0.0) == 0.0
+
+
+def test_a_trial_whose_nodes_never_came_costs_nothing_and_one_that_waited_in_vain_neither() -> None:
+    waited = replace(failed(batch(1)), times=TrialTimes(wait_s=600.0))
+    assert cost(replace(waited, never_began=True), held_at_most_s=600.0) == 0.0
+    assert cost(waited, held_at_most_s=600.0) == 0.0
