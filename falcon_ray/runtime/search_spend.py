@@ -21,7 +21,8 @@ class SearchSpend:
 
     Args:
         record: What the search is about, and what was spent before.
-        limits: How long its trials may take.
+        limits: How long its trials may take. The start of nodes is charged where it may take
+            any time: where an autoscaler adds them.
         max_cost_usd: What it may spend in all; None for no limit.
         confirm_rounds: Of the confirmation; 0 without one.
 
@@ -116,7 +117,10 @@ class SearchSpend:
         pricing = self._header.pricing
         held_s = held_at_most_s if times == TrialTimes() else times.held_s
         held = trial_usd(configuration, pricing, held_s=held_s)
-        start = start_usd(configuration, pricing, start_s=times.provision_s)
+        # Where no autoscaler adds nodes, those that are waited for cost what they cost anyway.
+        adds_nodes = self._limits.longest_start_s > 0
+        start_s = times.provision_s if adds_nodes else 0.0
+        start = start_usd(configuration, pricing, start_s=start_s)
         return None if held is None or start is None else held + start
 
     def _spent_before(self, record: SearchRecord) -> float:

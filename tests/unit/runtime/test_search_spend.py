@@ -43,3 +43,17 @@ def test_a_trial_whose_nodes_never_came_costs_nothing_and_one_that_waited_in_vai
     waited = replace(failed(batch(1)), times=TrialTimes(wait_s=600.0))
     assert cost(replace(waited, never_began=True), held_at_most_s=600.0) == 0.0
     assert cost(waited, held_at_most_s=600.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("longest_start_s", "start_usd"),
+    # A whole node costs 0.2 USD/h.
+    [(600.0, 90 * 0.2 / 3600), (0.0, 0.0)],
+)
+def test_the_start_of_a_node_is_charged_only_where_an_autoscaler_adds_nodes(
+    longest_start_s: float, start_usd: float
+) -> None:
+    times = TrialTimes(wait_s=100.0, provision_s=90.0, deploy_s=10.0)
+    limits = TrialLimits(longest_trial_s=1000.0, longest_start_s=longest_start_s)
+    usd = cost(replace(SERVED, times=times), limits=limits)
+    assert usd == pytest.approx(10 * USD_PER_S + start_usd)
