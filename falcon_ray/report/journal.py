@@ -202,6 +202,7 @@ class Journal:
         expected_gain: float | None = None,
         probability_of_better: float | None = None,
         stopped_early: bool = False,
+        out_of_budget: bool = False,
     ) -> None:
         """Note that the search stopped by itself.
 
@@ -210,7 +211,9 @@ class Journal:
             recommended: The configuration that is believed to be the best; None without one.
             expected_gain: Of one more trial, relative to the best; None where nobody knows.
             probability_of_better: That anything untried is clearly better, likewise.
-            stopped_early: Whether it ended because of that, before its budget.
+            stopped_early: Whether it ended because of that, before its trials were done.
+            out_of_budget: Whether it ended because one more trial could exceed its limit of
+                dollars.
         """
         self.append(
             "search_ended",
@@ -219,6 +222,7 @@ class Journal:
             expected_gain=expected_gain,
             probability_of_better=probability_of_better,
             stopped_early=stopped_early,
+            out_of_budget=out_of_budget,
         )
 
     def append(self, event: str, **fields: object) -> None:

@@ -171,6 +171,7 @@ class Conclusion:
         probability_of_better: That anything untried is more than 5 % better, likewise.
         n_trials: That had ended by then; a resumed search may add more.
         stopped_early: Whether it ended because next to nothing was expected of one more trial.
+        out_of_budget: Whether it ended because one more trial could exceed its limit of dollars.
     """
 
     recommended: Configuration | None
@@ -178,6 +179,7 @@ class Conclusion:
     probability_of_better: float | None
     n_trials: int
     stopped_early: bool = False
+    out_of_budget: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +325,7 @@ class _Story:
                     probability_of_better=fields.get("probability_of_better"),
                     n_trials=len(self.trials),
                     stopped_early=bool(fields.get("stopped_early")),
+                    out_of_budget=bool(fields.get("out_of_budget")),
                 )
             case _:
                 logger.info("the journal's event %r is not known here and was left out", name)

@@ -126,7 +126,7 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
     with Journal.open(directory) as journal:
         record = read_search(directory)
         request = resumed_request(record.header.settings["request"], values)  # pyright: ignore[reportArgumentType]
-        if _is_complete(record, request):
+        if is_complete(record, request):
             display.note(f"{directory} is complete; nothing is measured again")
         else:
             check_same_trace(record.header, request)
@@ -149,14 +149,32 @@ def _resume(values: Mapping[str, Any], display: SearchDisplay) -> SearchResult:
     return _write_files(directory)
 
 
-def _is_complete(record: SearchRecord, request: SearchRequest) -> bool:
+def is_complete(record: SearchRecord, request: SearchRequest) -> bool:
+    """Whether a search has all that it was asked for, or all that its limits allow.
+
+    Args:
+        record: What it has.
+        request: What it is asked for now; another limit than before counts.
+    """
     n_counted = sum(each.status is not FAILED for each in record.observations)
     if record.end_reason is None:
         return False
     early = request.stop_early and record.conclusion is not None and record.conclusion.stopped_early
-    if not early and n_counted < min(request.max_trials, len(record.header.space)):
+    if (
+        not early
+        and not _is_spent(record, request)
+        and n_counted < min(request.max_trials, len(record.header.space))
+    ):
         return False
     return not request.confirm or is_confirmed(record, n_rounds=request.confirm_rounds)
+
+
+def _is_spent(record: SearchRecord, request: SearchRequest) -> bool:
+    """Whether the limit of dollars ended it, and is not higher now."""
+    if record.conclusion is None or not record.conclusion.out_of_budget:
+        return False
+    before_usd, now_usd = record.max_cost_usd, request.max_cost_usd
+    return before_usd is not None and now_usd is not None and now_usd <= before_usd
 
 
 def _write_files(directory: Path) -> SearchResult:

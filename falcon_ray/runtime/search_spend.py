@@ -25,9 +25,6 @@ class SearchSpend:
             any time: where an autoscaler adds them.
         max_cost_usd: What it may spend in all; None for no limit.
         confirm_rounds: Of the confirmation; 0 without one.
-
-    Raises:
-        OverBudgetError: The limit does not allow for a single trial.
     """
 
     def __init__(
@@ -41,6 +38,7 @@ class SearchSpend:
         header = record.header
         self._header, self._limits = header, limits
         self._has_limit = max_cost_usd is not None
+        self._has_trials = bool(record.trials)
         self._worst_usd: FloatArray = worst_usd(header.space.candidates, header.pricing, limits)
         self._budget = Budget(
             max_cost_usd,
@@ -55,12 +53,16 @@ class SearchSpend:
         )
 
     def check(self) -> None:
-        """Refuse a limit that does not allow for one more trial.
+        """Refuse a limit that does not allow for a single trial.
+
+        A search that has one goes on as far as the limit allows: `why_not` and `may_confirm`
+        say how far.
 
         Raises:
-            OverBudgetError: It does not.
+            OverBudgetError: No trial has ended, and none may start.
         """
-        self._budget.check(self._worst_usd)
+        if not self._has_trials:
+            self._budget.check(self._worst_usd)
 
     @property
     def spent_usd(self) -> float:

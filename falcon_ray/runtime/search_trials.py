@@ -203,6 +203,7 @@ class SearchTrials:
             expected_gain=None if outlook is None else outlook.expected_gain,
             probability_of_better=None if outlook is None else outlook.probability_of_better,
             stopped_early=searcher.stopped_early,
+            out_of_budget=searcher.was_refused,
         )
 
     def _books(self, record: SearchRecord, setup: TrialSetup) -> SearchSpend:

@@ -157,6 +157,7 @@ class FalconSearch(Searcher):
         self._failed_in_a_row = 0
         self.end_reason = ""
         self.stopped_early = False
+        self.was_refused = False
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -207,14 +208,15 @@ class FalconSearch(Searcher):
         suggestion = self._optimizer.suggest(self._readiness())
         if self._on_timing is not None:
             self._on_timing(self._clock() - before_s)
-        reason = "every configuration was tried"
+        reason, refused = "every configuration was tried", False
         if suggestion is not None and (reason := self._may_start(suggestion.configuration)):
             self._optimizer.withdraw(suggestion.configuration)
-            suggestion = None
+            suggestion, refused = None, True
         if suggestion is None:
             if self._pending:
                 return None
             self.end_reason = reason
+            self.was_refused = refused
             return Searcher.FINISHED
         self._pending[trial_id] = suggestion.configuration
         if self._on_suggestion is not None:

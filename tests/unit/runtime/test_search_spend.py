@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from falcon_ray.errors import OverBudgetError
+from falcon_ray.report.record import SearchRecord
 from falcon_ray.runtime.search_spend import SearchSpend
 from falcon_ray.space.observation import Observation, TrialTimes
 from falcon_ray.space.spend import TrialLimits
-from tests.unit.report.searches import HEADER, batch, failed, measured, measurement, search
+from tests.unit.report.searches import batch, failed, measured, measurement, search
 
 # One replica costs 0.05 USD/h, and a quarter of its node.
 USD_PER_S = 0.05 / 3600
@@ -57,3 +59,28 @@ def test_the_start_of_a_node_is_charged_only_where_an_autoscaler_adds_nodes(
     limits = TrialLimits(longest_trial_s=1000.0, longest_start_s=longest_start_s)
     usd = cost(replace(SERVED, times=times), limits=limits)
     assert usd == pytest.approx(10 * USD_PER_S + start_usd)
+
+
+def test_a_limit_too_low_for_a_single_trial_is_refused_before_the_first_only() -> None:
+    # A trial costs 1000 s * 0.05 USD/h = 0.014 USD at worst; its confirmation twice the baseline
+    # and twice the trial.
+    def limited(record: SearchRecord) -> SearchSpend:
+        return SearchSpend(record, LIMITS, max_cost_usd=0.02, confirm_rounds=2)
+
+    with pytest.raises(OverBudgetError):
+        limited(search(())).check()
+    for record in (search([SERVED]), search([failed(batch(1))])):
+        limited(record).check()
+    assert "max_cost_usd" in limited(search([SERVED])).why_not(batch(8))
+
+
+def test_what_is_left_of_a_limit_may_go_into_the_confirmation() -> None:
+    def ended(usd: float) -> SearchSpend:
+        record = search([SERVED])
+        trials = tuple(replace(each, usd=usd) for each in record.trials)
+        return SearchSpend(
+            replace(record, trials=trials), LIMITS, max_cost_usd=0.05, confirm_rounds=1
+        )
+
+    assert ended(0.03).may_confirm(batch(1))  # 0.03 + 0.014 USD
+    assert not ended(0.04).may_confirm(batch(1))

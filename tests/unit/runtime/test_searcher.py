@@ -436,3 +436,14 @@ def test_a_trial_whose_nodes_did_not_come_is_as_if_it_had_not_been_suggested() -
         )
     tried = run_trials(searcher, len(SPACE))
     assert {Configuration(values) for values in tried} == set(SPACE.candidates)
+
+
+def test_a_search_ends_as_refused_where_its_suggestion_may_not_start() -> None:
+    refusing = FalconSearch(SPACE, may_start=lambda _: "too dear")
+    assert refusing.suggest("a") == Searcher.FINISHED
+    assert (refusing.end_reason, refusing.was_refused) == ("too dear", True)
+    exhausted = FalconSearch({"batch_size": [1]})
+    only = suggested(exhausted, "a")
+    exhausted.on_trial_complete("a", carried(of(only, 10.0)))
+    assert exhausted.suggest("b") == Searcher.FINISHED
+    assert not exhausted.was_refused
