@@ -175,6 +175,17 @@ class Journal:
             "trial_ended", trial=number, observation=observation.to_json(), wall_s=wall_s, usd=usd
         )
 
+    def confirmation_started(
+        self, role: str, configuration: Configuration, *, round_number: int = 1
+    ) -> None:
+        """Note that `best`, `runner_up` or `baseline` is about to be measured afresh."""
+        self.append(
+            "confirmation_started",
+            role=role,
+            configuration=dict(configuration),
+            round=round_number,
+        )
+
     def confirmation_ended(
         self,
         role: str,

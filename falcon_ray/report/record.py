@@ -161,6 +161,21 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptedConfirmation:
+    """A fresh measurement that was started and of which no end was recorded.
+
+    Attributes:
+        role: See `Confirmation`.
+        configuration: What was measured.
+        round_number: See `Confirmation`.
+    """
+
+    role: Role
+    configuration: Configuration
+    round_number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
     """What a search ended with.
 
@@ -196,6 +211,8 @@ class SearchRecord:
             interrupted and can be resumed.
         conclusion: What it ended with; None while `end_reason` is.
         max_cost_usd: Dollars that it may cost, as it was last asked; None without a limit.
+        interrupted_confirmations: Those that were started and did not end, in the order of their
+            starts; searches from before these were recorded have none.
     """
 
     header: SearchHeader
@@ -206,6 +223,7 @@ class SearchRecord:
     end_reason: str | None
     conclusion: Conclusion | None = None
     max_cost_usd: float | None = None
+    interrupted_confirmations: tuple[InterruptedConfirmation, ...] = ()
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -273,6 +291,7 @@ def read_search(directory: Path) -> SearchRecord:
         end_reason=story.end_reason,
         conclusion=story.conclusion,
         max_cost_usd=story.max_cost_usd,
+        interrupted_confirmations=tuple(story.confirming),
     )
 
 
@@ -290,6 +309,7 @@ class _Story:
     running: dict[int, InterruptedTrial] = field(default_factory=dict[int, InterruptedTrial])
     expected: dict[int, Mapping[str, float]] = field(default_factory=dict[int, Mapping[str, float]])
     trials: dict[int, TrialRecord] = field(default_factory=dict[int, TrialRecord])
+    confirming: list[InterruptedConfirmation] = field(default_factory=list[InterruptedConfirmation])
     confirmations: list[Confirmation] = field(default_factory=list[Confirmation])
     end_reason: str | None = None
     conclusion: Conclusion | None = None
@@ -305,17 +325,16 @@ class _Story:
                 self._start_trial(fields)
             case "trial_ended":
                 self._end_trial(fields)
-            case "confirmation_ended":
-                self.confirmations.append(
-                    Confirmation(
+            case "confirmation_started":
+                self.confirming.append(
+                    InterruptedConfirmation(
                         role=Role(fields["role"]),
-                        observation=Observation.from_json(fields["observation"]),
-                        wall_s=float(fields["wall_s"]),
-                        n_trials_before=len(self.trials),
-                        round_number=int(fields.get("round", 1)),
-                        usd=fields.get("usd"),
+                        configuration=Configuration(fields["configuration"]),
+                        round_number=int(fields["round"]),
                     )
                 )
+            case "confirmation_ended":
+                self._end_confirmation(fields)
             case "search_ended":
                 self.end_reason = str(fields["reason"])
                 recommended = fields.get("recommended")
@@ -340,6 +359,25 @@ class _Story:
             why=str(fields["why"]),
         )
         self.expected[number] = fields["expected"]
+
+    def _end_confirmation(self, fields: Mapping[str, Any]) -> None:
+        ended = Confirmation(
+            role=Role(fields["role"]),
+            observation=Observation.from_json(fields["observation"]),
+            wall_s=float(fields["wall_s"]),
+            n_trials_before=len(self.trials),
+            round_number=int(fields.get("round", 1)),
+            usd=fields.get("usd"),
+        )
+        self.confirmations.append(ended)
+        started = InterruptedConfirmation(
+            role=ended.role,
+            configuration=ended.observation.configuration,
+            round_number=ended.round_number,
+        )
+        # One that was interrupted was started once more than it ended.
+        if started in self.confirming:
+            self.confirming.remove(started)
 
     def _end_trial(self, fields: Mapping[str, Any]) -> None:
         number = int(fields["trial"])

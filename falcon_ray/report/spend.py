@@ -45,7 +45,7 @@ def spend(record: SearchRecord) -> Spend:
         trials_usd=_sum(trials),
         confirmations_usd=_sum(fresh),
         max_cost_usd=record.max_cost_usd,
-        n_unknown=unknown + len(record.interrupted),
+        n_unknown=unknown + len(record.interrupted) + len(record.interrupted_confirmations),
     )
 
 

@@ -95,6 +95,7 @@ def confirm(
         )
         if spending is not None:
             spending.start(label, trial.configuration)
+        journal.confirmation_started(trial.role.value, trial.configuration, round_number=number)
         display.phase(label, "deploying and measuring")
         start_s = time.monotonic()
         observation = measure(trial)

@@ -4,8 +4,6 @@ It puts together prices, the longest that a trial can take, and what a journal s
 does not know why a trial ended, nor who suggests the next.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from falcon_ray.optimizers.readiness import Readiness
@@ -127,18 +125,14 @@ class SearchSpend:
 
     def _spent_before(self, record: SearchRecord) -> float:
         """What the journal says, and at worst what it does not say."""
-        unknown: Mapping[str, Configuration] = {
-            **{f"trial {each.number}": each.configuration for each in record.interrupted},
-            **{
-                f"trial {each.number}": each.observation.configuration
-                for each in record.trials
+        unknown = [
+            *(each.configuration for each in record.interrupted),
+            *(each.configuration for each in record.interrupted_confirmations),
+            *(
+                each.observation.configuration
+                for each in (*record.trials, *record.confirmations)
                 if each.usd is None
-            },
-            **{
-                f"confirmation {i}": each.observation.configuration
-                for i, each in enumerate(record.confirmations)
-                if each.usd is None
-            },
-        }
+            ),
+        ]
         known = spend(record).total_usd or 0.0
-        return known + sum(self.worst_of(each) for each in unknown.values())
+        return known + sum(self.worst_of(each) for each in unknown)

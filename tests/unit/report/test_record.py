@@ -131,3 +131,12 @@ def test_overhead_is_wall_time_without_warm_up_and_measurement() -> None:
 def test_overhead_leaves_out_trials_that_were_tried_more_than_once() -> None:
     twice = replace(measured(batch(1), measurement(100.0)), attempts=2, times=TrialTimes())
     assert machinery_overhead_s(search([twice])).median_s is None
+
+
+def test_an_end_for_want_of_dollars_is_told_from_others(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, HEADER.to_json()) as journal:
+        journal.search_ended("all 3 trials are done")
+        ends = [read_search(tmp_path).conclusion]
+        journal.search_ended("one more trial could exceed max_cost_usd", out_of_budget=True)
+        ends.append(read_search(tmp_path).conclusion)
+    assert [each is not None and each.out_of_budget for each in ends] == [False, True]

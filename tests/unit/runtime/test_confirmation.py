@@ -1,11 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
 from falcon_ray.report.confirmation import FreshTrial
 from falcon_ray.report.journal import Journal
-from falcon_ray.report.record import Role, SearchRecord, read_search
+from falcon_ray.report.record import InterruptedConfirmation, Role, SearchRecord, read_search
+from falcon_ray.report.spend import spend
 from falcon_ray.runtime.confirmation import confirm, fresh_plan, is_confirmed, why_broken
 from falcon_ray.runtime.progress import SilentDisplay
 from falcon_ray.space.observation import Observation
@@ -132,3 +134,22 @@ def test_what_broke_a_trial_is_said_with_its_cause() -> None:
     for error in (broken, broken.as_instanceof_cause()):
         assert why_broken(error) == "the trial's process broke: ValueError: no such dtype"
     assert why_broken(WorkerCrashedError()) == "the trial's process died: WorkerCrashedError"
+
+
+def test_a_fresh_measurement_that_is_interrupted_leaves_a_trace(tmp_path: Path) -> None:
+    def killed(trial: FreshTrial) -> Observation:
+        if trial.role is Role.RUNNER_UP:
+            raise KeyboardInterrupt
+        return served(trial)
+
+    begin(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        go_on(tmp_path, killed, n_rounds=1)
+    left = InterruptedConfirmation(role=Role.RUNNER_UP, configuration=batch(8), round_number=1)
+    assert read_search(tmp_path).interrupted_confirmations == (left,)
+    # It is measured once more; what the first time cost stays unknown.
+    record, made = go_on(tmp_path, n_rounds=1)
+    assert made == [(Role.RUNNER_UP, 1), (Role.BASELINE, 1)]
+    assert record.interrupted_confirmations == (left,)
+    unknown = [each for each in (*record.trials, *record.confirmations) if each.usd is None]
+    assert spend(record).n_unknown == len(unknown) + 1

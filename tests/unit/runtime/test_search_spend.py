@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from falcon_ray.errors import OverBudgetError
-from falcon_ray.report.record import SearchRecord
+from falcon_ray.report.record import InterruptedConfirmation, InterruptedTrial, Role, SearchRecord
 from falcon_ray.runtime.search_spend import SearchSpend
 from falcon_ray.space.observation import Observation, TrialTimes
 from falcon_ray.space.spend import TrialLimits
@@ -84,3 +84,14 @@ def test_what_is_left_of_a_limit_may_go_into_the_confirmation() -> None:
 
     assert ended(0.03).may_confirm(batch(1))  # 0.03 + 0.014 USD
     assert not ended(0.04).may_confirm(batch(1))
+
+
+def test_what_was_interrupted_before_counts_at_worst() -> None:
+    record = search(
+        [SERVED], interrupted=(InterruptedTrial(number=2, configuration=batch(8), why=""),)
+    )
+    fresh = InterruptedConfirmation(role=Role.BEST, configuration=batch(8))
+    record = replace(record, interrupted_confirmations=(fresh, fresh))
+    spending = SearchSpend(record, LIMITS, max_cost_usd=None, confirm_rounds=0)
+    # The trial without a recorded cost, the interrupted one and two fresh measurements.
+    assert spending.spent_usd == pytest.approx(4 * 1000 * USD_PER_S)
