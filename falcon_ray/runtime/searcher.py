@@ -79,7 +79,8 @@ class FalconSearch(Searcher):
         max_trials: Trials to measure, past observations included; None leaves it to Tune.
         time_budget_s: Seconds from the first suggestion after which none follows.
         max_failed_in_a_row: Trials in a row that the infrastructure broke after which none follows;
-            with several at once, one node takes several with it.
+            with several at once, one node takes several with it. As many whose nodes did not come
+            end a search as well, which is no failure where something was measured.
         stop_early: Whether to end once one more trial is expected to bring next to nothing.
         annotate: Values that a trial of this configuration is told beside its dimensions, asked
             for with each suggestion and merged into what `suggest` returns, so that they arrive
@@ -154,7 +155,7 @@ class FalconSearch(Searcher):
         self._start_s: float | None = None
         self._observations: list[Observation] = []
         self._pending: dict[str, Configuration] = {}
-        self._failed_in_a_row = 0
+        self._failed_in_a_row = self._never_began_in_a_row = 0
         self.end_reason = ""
         self.stopped_early = False
         self.was_refused = False
@@ -168,14 +169,20 @@ class FalconSearch(Searcher):
     def failed_in_a_row(self) -> int:
         """How many of the latest trials the infrastructure broke, one after the other.
 
-        Those of a replay do not count: a search is resumed once that is mended.
+        Those of a replay do not count: a search is resumed once that is mended. Nor do those
+        whose nodes did not come: there was nothing to break.
         """
         return self._failed_in_a_row
 
     @property
     def is_broken(self) -> bool:
-        """Whether so many trials in a row were broken that going on helps nobody."""
-        return self.failed_in_a_row >= self._max_failed_in_a_row
+        """Whether so many trials in a row were broken that going on helps nobody.
+
+        Or, with nothing measured, so many had no nodes.
+        """
+        if self.failed_in_a_row >= self._max_failed_in_a_row:
+            return True
+        return self._nodes_do_not_come and not self._has_measured
 
     @property
     def outlook(self) -> Outlook | None:
@@ -245,9 +252,24 @@ class FalconSearch(Searcher):
             self._on_observation(trial_id, observation)
         if observation.never_began:
             self._optimizer.withdraw(configuration)
-        failed = observation.status is TrialStatus.FAILED
-        self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
+        self._count(observation)
         self.replay([observation])
+
+    @property
+    def _nodes_do_not_come(self) -> bool:
+        return self._never_began_in_a_row >= self._max_failed_in_a_row
+
+    @property
+    def _has_measured(self) -> bool:
+        return any(each.status is TrialStatus.MEASURED for each in self._observations)
+
+    def _count(self, observation: Observation) -> None:
+        if observation.never_began:
+            self._never_began_in_a_row += 1
+            return
+        failed = observation.status is TrialStatus.FAILED
+        self._never_began_in_a_row = 0
+        self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the listeners: Tune pickles its set-up, and they belong to this process."""
@@ -281,8 +303,13 @@ class FalconSearch(Searcher):
         counted = sum(each.status is not TrialStatus.FAILED for each in self._observations)
         if self._max_trials is not None and counted + len(self._pending) >= self._max_trials:
             return f"all {self._max_trials} trials are done"
-        if self.is_broken:
+        if self.failed_in_a_row >= self._max_failed_in_a_row:
             return f"{self.failed_in_a_row} trials in a row failed for reasons of infrastructure"
+        if self._nodes_do_not_come:
+            n = self._never_began_in_a_row
+            return (
+                f"the nodes for what is left cannot be had now: {n} trials in a row waited in vain"
+            )
         start_s = self._clock() if self._start_s is None else self._start_s
         if self._time_budget_s is not None and self._clock() - start_s >= self._time_budget_s:
             return f"the time budget of {self._time_budget_s:g} s is used up"

@@ -87,6 +87,20 @@ def fail_trials(searcher: FalconSearch, n: int, *, first: int = 0) -> None:
         searcher.on_trial_complete(trial_id=f"t{i}", error=True)
 
 
+def wait_in_vain(searcher: FalconSearch, n: int) -> None:
+    """Trials whose nodes do not come."""
+    for i in range(n):
+        values = suggested(searcher, f"waiting{i}")
+        observation = Observation(
+            configuration=Configuration(values),
+            status=TrialStatus.FAILED,
+            reason="no node came",
+            times=TrialTimes(wait_s=600.0),
+            never_began=True,
+        )
+        searcher.on_trial_complete(trial_id=f"waiting{i}", result=carried(observation))
+
+
 @pytest.mark.parametrize("optimizer", ["mcts", "bayesian", "random"])
 def test_every_candidate_is_suggested_once_and_then_the_search_has_finished(
     optimizer: str,
@@ -420,20 +434,7 @@ def test_an_unknown_optimizer_names_the_nearest() -> None:
 
 def test_a_trial_whose_nodes_did_not_come_is_as_if_it_had_not_been_suggested() -> None:
     searcher = FalconSearch(VALUES, max_trials=len(SPACE))
-    for i in range(2):  # a configuration that the infrastructure broke may come again once only
-        values = suggested(searcher, f"waiting{i}")
-        searcher.on_trial_complete(
-            trial_id=f"waiting{i}",
-            result=carried(
-                Observation(
-                    configuration=Configuration(values),
-                    status=TrialStatus.FAILED,
-                    reason="no node came",
-                    times=TrialTimes(wait_s=600.0),
-                    never_began=True,
-                )
-            ),
-        )
+    wait_in_vain(searcher, 2)  # one that the infrastructure broke may come again once only
     tried = run_trials(searcher, len(SPACE))
     assert {Configuration(values) for values in tried} == set(SPACE.candidates)
 
@@ -447,3 +448,34 @@ def test_a_search_ends_as_refused_where_its_suggestion_may_not_start() -> None:
     exhausted.on_trial_complete("a", carried(of(only, 10.0)))
     assert exhausted.suggest("b") == Searcher.FINISHED
     assert not exhausted.was_refused
+
+
+def test_nodes_that_do_not_come_end_a_search_with_what_it_has() -> None:
+    searcher = FalconSearch(SPACE)
+    run_trials(searcher, 1)
+    wait_in_vain(searcher, MAX_FAILED_IN_A_ROW)
+    assert searcher.suggest("after") == Searcher.FINISHED
+    assert searcher.end_reason == (
+        "the nodes for what is left cannot be had now: 3 trials in a row waited in vain"
+    )
+    assert not searcher.is_broken
+
+
+def test_nodes_that_do_not_come_for_any_trial_are_a_broken_cluster() -> None:
+    searcher = FalconSearch(SPACE)
+    wait_in_vain(searcher, MAX_FAILED_IN_A_ROW)
+    assert searcher.suggest("after") == Searcher.FINISHED
+    assert searcher.is_broken
+
+
+def test_a_wait_in_vain_is_neither_a_failure_nor_the_end_of_failures() -> None:
+    searcher = FalconSearch(SPACE)
+    run_trials(searcher, 1)
+    wait_in_vain(searcher, MAX_FAILED_IN_A_ROW - 1)
+    assert searcher.failed_in_a_row == 0
+    fail_trials(searcher, 2, first=1)
+    wait_in_vain(searcher, MAX_FAILED_IN_A_ROW - 1)
+    assert searcher.failed_in_a_row == 2
+    fail_trials(searcher, 1, first=3)
+    assert searcher.suggest("after") == Searcher.FINISHED
+    assert searcher.is_broken
