@@ -87,9 +87,9 @@ class FalconSearch(Searcher):
             in the trainable's `config`; by default nothing. Names of dimensions are refused.
         readiness: What could start now, asked before each suggestion; by default nothing is known.
         may_start: Why a trial of a configuration may not start, asked of each suggestion; empty
-            where it may. One that may not is taken back, and none follows once the trials that
-            run have ended.
-        on_timing: Told how many seconds each suggestion took.
+            where it may. One that may not is taken back, and none is made before another trial
+            has ended; with none that runs, none follows.
+        on_timing: Told how many seconds each suggestion took that became a trial.
         on_suggestion: Told about each suggestion before its trial starts.
         on_observation: Told about each observation before the optimizer learns it.
         clock: Monotonic seconds.
@@ -159,6 +159,7 @@ class FalconSearch(Searcher):
         self.end_reason = ""
         self.stopped_early = False
         self.was_refused = False
+        self._waits_for_an_end = False
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -211,20 +212,24 @@ class FalconSearch(Searcher):
                 return None
             self.end_reason = reason
             return Searcher.FINISHED
+        if self._waits_for_an_end:
+            return None
         before_s = self._clock()
         suggestion = self._optimizer.suggest(self._readiness())
-        if self._on_timing is not None:
-            self._on_timing(self._clock() - before_s)
+        took_s = self._clock() - before_s
         reason, refused = "every configuration was tried", False
         if suggestion is not None and (reason := self._may_start(suggestion.configuration)):
             self._optimizer.withdraw(suggestion.configuration)
             suggestion, refused = None, True
         if suggestion is None:
             if self._pending:
+                self._waits_for_an_end = True
                 return None
             self.end_reason = reason
             self.was_refused = refused
             return Searcher.FINISHED
+        if self._on_timing is not None:
+            self._on_timing(took_s)
         self._pending[trial_id] = suggestion.configuration
         if self._on_suggestion is not None:
             self._on_suggestion(trial_id, suggestion)
@@ -240,6 +245,7 @@ class FalconSearch(Searcher):
         configuration = self._pending.pop(trial_id, None)
         if configuration is None:
             return
+        self._waits_for_an_end = False
         if error or not result:
             observation = Observation(
                 configuration=configuration,

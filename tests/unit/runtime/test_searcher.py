@@ -30,9 +30,11 @@ class FakeOptimizer:
     def __init__(self, space: ConfigurationSpace, events: list[str]) -> None:
         self._left = list(space.candidates)
         self._events = events
+        self.n_asked = 0
 
     def suggest(self, readiness: Readiness | None = None) -> Suggestion | None:
         del readiness
+        self.n_asked += 1
         if not self._left:
             return None
         return Suggestion(configuration=self._left.pop(0), why="next", expected={})
@@ -479,3 +481,26 @@ def test_a_wait_in_vain_is_neither_a_failure_nor_the_end_of_failures() -> None:
     fail_trials(searcher, 1, first=3)
     assert searcher.suggest("after") == Searcher.FINISHED
     assert searcher.is_broken
+
+
+def test_what_may_not_start_is_not_asked_for_again_before_a_trial_has_ended() -> None:
+    optimizer, timed, too_dear = FakeOptimizer(SPACE, []), list[float](), list[str]()
+    searcher = FalconSearch(
+        SPACE,
+        optimizer=optimizer,
+        may_start=lambda _: "too dear" if too_dear else "",
+        on_timing=timed.append,
+    )
+    first, second = suggested(searcher, "a"), suggested(searcher, "b")
+    too_dear.append("while both run")
+    for _ in range(5):  # Tune asks at every step
+        assert searcher.suggest("c") is None
+    assert optimizer.n_asked == 3
+    assert len(timed) == 2
+    searcher.on_trial_complete("a", carried(of(first, 10.0)))
+    assert searcher.suggest("c") is None
+    assert optimizer.n_asked == 4
+    too_dear.clear()
+    searcher.on_trial_complete("b", carried(of(second, 10.0)))
+    suggested(searcher, "c")
+    assert (optimizer.n_asked, len(timed)) == (5, 3)
