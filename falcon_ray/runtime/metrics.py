@@ -98,7 +98,7 @@ BEST = Metric(
 SPEND = Metric(
     name="falcon_spend_usd",
     kind=Kind.GAUGE,
-    description="What the trials cost so far, those of interrupted runs included",
+    description="What trials and confirmations cost so far whose ends are in the journal",
     labels=("search",),
 )
 STORE_ROWS = Metric(

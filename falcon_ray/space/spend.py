@@ -1,17 +1,16 @@
-"""What trials cost, and whether one more may start: a limit of dollars that is never exceeded.
+"""What trials cost, and whether one more may start under a limit of dollars.
 
 A trial pays for its share of the instances as long as it holds them, however it ends, and for
 whole instances while they come up for it. A trial that runs counts as what it may cost at worst
 until it ended, and so does the confirmation at the end, for as long as it did not begin. A limit
 that does not allow for the worst case of a single trial is refused. The module knows prices and
-seconds. It knows no clock, and does not end trials that take longer than they may: who runs them
-has to.
+seconds. It knows no clock, and does not end trials that take longer than they may: the limit is
+kept as far as they keep to their worst case.
 """
 
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,36 +49,32 @@ class TrialLimits:
             raise InputError(f"longest_start_s must not be negative, got {self.longest_start_s!r}")
 
 
-def trial_usd(
-    configuration: Configuration, pricing: Pricing, *, held_s: float, node_start_s: float = 0.0
-) -> float | None:
+def trial_usd(configuration: Configuration, pricing: Pricing, *, held_s: float) -> float | None:
     """What a trial cost, however it ended.
 
     Args:
         configuration: What was deployed.
         pricing: Of the search.
         held_s: Seconds for which it held its share of the instances.
-        node_start_s: Seconds that nodes needed to come up for it, summed over these nodes; each
-            is billed as a whole instance of the type that holds the configuration most cheaply.
 
     Returns:
         None where no instance of these prices holds the configuration.
 
     Raises:
-        InputError: A time is negative or no number.
+        InputError: The time is negative or no number.
     """
-    for name, seconds in (("held_s", held_s), ("node_start_s", node_start_s)):
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise InputError(f"{name} must not be negative, got {seconds!r}")
+    if not (math.isfinite(held_s) and held_s >= 0):
+        raise InputError(f"held_s must not be negative, got {held_s!r}")
     cost = pricing.cost(configuration)
     if cost is None:
         return None
-    whole = _instance_usd_per_hour(cost, pricing)
-    return (cost.usd_per_hour * held_s + whole * node_start_s) / SECONDS_PER_HOUR
+    return cost.usd_per_hour * held_s / SECONDS_PER_HOUR
 
 
 def start_usd(configuration: Configuration, pricing: Pricing, *, start_s: float) -> float | None:
     """What bringing up all nodes for a configuration costs, where each takes `start_s` seconds.
+
+    Each is paid as a whole instance of the type that holds the configuration most cheaply.
 
     Returns:
         None where no instance of these prices holds the configuration.
@@ -107,19 +102,6 @@ def worst_usd(
         return worst
     starts = [start_usd(each, pricing, start_s=limits.longest_start_s) for each in candidates]
     return worst + np.array(starts, dtype=np.float64)
-
-
-def expected_trial_s(held_s: Sequence[float], limits: TrialLimits) -> float:
-    """How long the next trial is expected to hold its resources: as the median of those before.
-
-    For forecasts, and to weigh what starting a node costs against what a trial costs. No limit
-    is kept by it: half of the trials take longer.
-
-    Args:
-        held_s: Of the trials that ended.
-        limits: What stands in before the first of them.
-    """
-    return min(median(held_s), limits.longest_trial_s) if held_s else limits.longest_trial_s
 
 
 class Budget:
@@ -171,10 +153,6 @@ class Budget:
     def committed_usd(self) -> float:
         """What was spent, and what the trials that run may cost at worst."""
         return self._spent_usd + sum(self._running.values())
-
-    def reserved_usd(self, worst_usd: float = 0.0) -> float:
-        """What is set aside for the confirmation, with one more trial of this worst case."""
-        return float(self._reserved(np.array([worst_usd]))[0])
 
     def may_start(self, worst_usd: float) -> bool:
         """Whether a trial may start that can cost so much."""

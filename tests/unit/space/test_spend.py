@@ -14,7 +14,6 @@ from falcon_ray.space.spend import (
     Budget,
     TrialLimits,
     dollars,
-    expected_trial_s,
     start_usd,
     trial_usd,
     worst_usd,
@@ -46,9 +45,9 @@ def test_a_trial_pays_for_its_share_as_long_as_it_holds_it() -> None:
 
 
 def test_nodes_that_come_up_for_a_trial_are_paid_as_whole_instances() -> None:
-    # 0.72 USD/h are 0.0002 USD/s.
-    paid = trial_usd(ONE, PRICING, held_s=100, node_start_s=60)
-    assert paid == pytest.approx(100 * 0.00005 + 60 * 0.0002)
+    # 0.72 USD/h are 0.0002 USD/s; four replicas fit a node.
+    assert start_usd(ONE, PRICING, start_s=60) == pytest.approx(60 * 0.0002)
+    assert start_usd(SIX, PRICING, start_s=60) == pytest.approx(2 * 60 * 0.0002)
 
 
 def test_what_has_no_price_costs_nobody_knows_what() -> None:
@@ -60,8 +59,6 @@ def test_what_has_no_price_costs_nobody_knows_what() -> None:
 def test_seconds_that_cannot_be_are_refused(seconds: float) -> None:
     with pytest.raises(InputError, match="held_s must not be negative"):
         trial_usd(ONE, PRICING, held_s=seconds)
-    with pytest.raises(InputError, match="node_start_s must not be negative"):
-        trial_usd(ONE, PRICING, held_s=1.0, node_start_s=seconds)
     with pytest.raises(InputError, match="longest_trial_s must be positive"):
         TrialLimits(longest_trial_s=seconds)
     with pytest.raises(InputError, match="longest_start_s must not be negative"):
@@ -81,13 +78,6 @@ def test_at_worst_all_nodes_come_up_late_and_the_trial_takes_its_longest() -> No
 def test_what_has_no_price_has_no_worst_case() -> None:
     with pytest.raises(InputError, match="no priced instance holds one replica"):
         worst_usd([HUGE], PRICING, TrialLimits(longest_trial_s=1))
-
-
-def test_the_next_trial_is_expected_to_take_as_long_as_the_median_of_those_before() -> None:
-    limits = TrialLimits(longest_trial_s=100)
-    assert expected_trial_s([], limits) == 100
-    assert expected_trial_s([10, 20, 90], limits) == 20
-    assert expected_trial_s([300], limits) == 100
 
 
 def test_a_trial_starts_only_where_its_worst_case_fits_beside_those_that_run() -> None:
@@ -117,12 +107,20 @@ def test_without_a_limit_everything_may_start() -> None:
 
 
 def test_every_round_of_the_confirmation_sets_aside_the_baseline_and_the_two_dearest() -> None:
-    budget = Budget(10.0, confirm_rounds=2, baseline_usd=0.5, tried_usd=[0.1])
-    assert budget.reserved_usd(0.2) == pytest.approx(2 * (0.5 + 0.1 + 0.2))
+    def set_aside_usd(budget: Budget) -> float:
+        """As the refusal of one more trial for 0.2 names it."""
+        with pytest.raises(OverBudgetError) as raised:
+            budget.check(np.array([0.2]))
+        least = re.search(r"([0-9.]+) USD for its confirmation", str(raised.value))
+        assert least is not None
+        return float(least[1])
+
+    budget = Budget(0.1, confirm_rounds=2, baseline_usd=0.5, tried_usd=[0.1])
+    assert set_aside_usd(budget) == pytest.approx(2 * (0.5 + 0.1 + 0.2))
     budget.start("a", 0.3)
-    assert budget.reserved_usd(0.2) == pytest.approx(2 * (0.5 + 0.3 + 0.2))
+    assert set_aside_usd(budget) == pytest.approx(2 * (0.5 + 0.3 + 0.2))
     budget.end("a", 0.01, may_be_confirmed=False)  # it was out of memory
-    assert budget.reserved_usd(0.2) == pytest.approx(2 * (0.5 + 0.1 + 0.2))
+    assert set_aside_usd(budget) == pytest.approx(2 * (0.5 + 0.1 + 0.2))
 
 
 def test_the_confirmation_is_paid_out_of_what_is_set_aside() -> None:
