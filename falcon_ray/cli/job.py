@@ -158,16 +158,17 @@ def _found(directory: Path | None) -> dict[str, Any]:
     from falcon_ray.report.journal import holds_journal
     from falcon_ray.report.recommendation import Recommendation, recommend
     from falcon_ray.report.record import read_search
+    from falcon_ray.report.spend import spend_json
     from falcon_ray.space.objective import SECONDS_PER_HOUR
 
     if directory is None or not holds_journal(directory):
         return {"directory": None}
     record = read_search(directory)
-    costs = [each.usd for each in (*record.trials, *record.confirmations) if each.usd is not None]
     line: dict[str, Any] = {
         "directory": str(directory.absolute()),
         "trials": len(record.trials),
-        "usd": sum(costs) if costs else None,
+        "usd": spend_json(record)["total_usd"],
+        "emulated": record.header.emulated,
     }
     best = recommend(record)
     if not isinstance(best, Recommendation):

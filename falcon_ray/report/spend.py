@@ -62,11 +62,15 @@ def spend_json(record: SearchRecord) -> Mapping[str, Any]:
 
 
 def spend_note(record: SearchRecord) -> Iterator[str]:
-    """One line, e.g. `Spent 0.83 USD of at most 2.00.`; none where nothing is known."""
+    """One line, e.g. `Spent 0.83 USD of at most 2.00.`; none where nothing is known.
+
+    Emulated GPUs cost nothing: of them it says what real ones would have.
+    """
     found = spend(record)
     if found.total_usd is None:
         return
-    text = f"Spent {_usd(found.total_usd)} USD"
+    usd = f"{_usd(found.total_usd)} USD"
+    text = f"Would have spent {usd} on real GPUs" if record.header.emulated else f"Spent {usd}"
     if found.max_cost_usd is not None:
         text += f" of at most {_usd(found.max_cost_usd)}"
     if found.confirmations_usd is not None:

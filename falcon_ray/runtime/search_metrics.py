@@ -109,6 +109,9 @@ class SearchMetrics:
                 self._sink.put(metric, n, {"search": self._search, "gpu_type": name})
 
     def _put_totals(self) -> None:
+        header = self._progress.header
+        if header is not None and header.emulated:
+            return  # nothing was spent, and no rate was measured
         self._sink.put(SPEND, self._progress.usd, {"search": self._search})
         if (score := self._progress.best_score) is not None:
             self._sink.put(BEST, score, {"search": self._search})

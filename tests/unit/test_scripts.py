@@ -3,15 +3,16 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from falcon_ray.cli import job
+from falcon_ray.report.journal import Journal
 from falcon_ray.runtime.job_package import RUNS_VARIABLE
-from tests.unit.report.searches import batch, infeasible
+from tests.unit.report.searches import HEADER, batch, infeasible
 from tests.unit.test_cli import ASKED, write_journal
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -124,12 +125,24 @@ def test_a_finished_search_is_told_in_the_last_line(entry: Job, tmp_path: Path) 
         "directory": str(tmp_path / "done"),
         "trials": 3,
         "usd": None,
+        "emulated": False,
         "recommended": {"batch_size": 16, "dtype": "float32"},
         "standing": "not confirmed",
         "requests_per_dollar": pytest.approx(10_080_000),
         "requests_per_dollar_interval": None,
         "sentence": ended.last["sentence"],
     }
+
+
+def test_the_last_line_says_what_was_spent_and_that_gpus_were_emulated(
+    entry: Job, tmp_path: Path
+) -> None:
+    write_journal(tmp_path / "done", header=replace(HEADER, emulated=True))
+    with Journal.open(tmp_path / "done") as journal:
+        for usd in (0.25, 0.5):
+            journal.confirmation_ended("baseline", infeasible(batch(1)), wall_s=1.0, usd=usd)
+    ended = entry.run("search", "--resume", "done", "--seed", str(ASKED["seed"]))
+    assert (ended.last["usd"], ended.last["emulated"]) == (0.75, True)
 
 
 def test_a_search_that_found_nothing_says_why_and_ends_with_3(entry: Job, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class RichDisplay:
             is_best=self._progress.best is not before.best,
             wall_s=wall_s,
             usd=usd,
+            emulated=before.header is not None and before.header.emulated,
         )
         if not self._console.is_terminal:
             self._print(Text(f"{label}: {ended}"))

@@ -26,10 +26,11 @@ def outcome(
     is_best: bool,
     wall_s: float,
     usd: float | None,
+    emulated: bool = False,
 ) -> str:
-    """How a trial ended, how long it took and what it cost."""
+    """How a trial ended, how long it took and what it cost, or would have on real GPUs."""
     parts = "; ".join(_outcome(observation, valued, is_best=is_best))
-    cost = "" if usd is None else f", {dollars(usd)} USD"
+    cost = "" if usd is None else f", {dollars(usd)} USD{' on real GPUs' if emulated else ''}"
     return f"{' '.join(parts.split())}, {wall_s:.0f} s{cost}"
 
 
@@ -44,18 +45,29 @@ def best_so_far(progress: SearchProgress) -> str:
     if best is None or best.score is None:
         return "Best so far: none"
     label = f"{progress.best_label}, " if progress.best_label else ""
-    return f"Best so far: {best.score:,.0f} requests per dollar: {label}{best.configuration}"
+    predicted = ", predicted" if _is_emulated(progress) else ""
+    return (
+        f"Best so far: {best.score:,.0f} requests per dollar{predicted}: "
+        f"{label}{best.configuration}"
+    )
 
 
 def spend(progress: SearchProgress) -> str:
-    """How much of the search is done, and what it cost of what it may cost."""
+    """How much of the search is done, and what it cost of what it may, or would on real GPUs."""
     budget = ""
     if progress.max_cost_usd is not None:
         budget = f" of {dollars(progress.max_cost_usd)}"
+    spent, real = "spent", ""
+    if _is_emulated(progress):
+        spent, real = "would have spent", " on real GPUs"
     return (
-        f"{progress.n_ended} of {progress.max_trials} trials ended; spent "
-        f"{dollars(progress.usd)}{budget} USD"
+        f"{progress.n_ended} of {progress.max_trials} trials ended; {spent} "
+        f"{dollars(progress.usd)}{budget} USD{real}"
     )
+
+
+def _is_emulated(progress: SearchProgress) -> bool:
+    return progress.header is not None and progress.header.emulated
 
 
 def _outcome(observation: Observation, valued: Valuation | None, *, is_best: bool) -> list[str]:

@@ -54,6 +54,13 @@ def test_the_report_says_in_one_line_what_was_spent(tmp_path: Path) -> None:
     assert "\nSpent 0.83 USD of at most 2.00, 0.20 of it to measure afresh.\n" in text
 
 
+def test_emulated_gpus_would_have_cost_what_real_ones_do(tmp_path: Path) -> None:
+    emulated = replace(LIMITED, emulated=True)
+    text = said(journaled(tmp_path, header=emulated, usd=(0.4, 0.23)))
+    assert "\nWould have spent 0.83 USD on real GPUs of at most 2.00, 0.20 of it to me" in text
+    assert "Spent" not in text
+
+
 def test_without_a_limit_none_is_named(tmp_path: Path) -> None:
     record = journaled(tmp_path, header=HEADER, usd=(0.4, 0.23))
     assert "Spent 0.83 USD, 0.20 of it to measure afresh." in said(record)

@@ -8,6 +8,8 @@ from rich.console import Console
 from falcon_ray.report.record import SearchHeader
 from falcon_ray.report.valuation import value
 from falcon_ray.runtime.progress import DisplayGroup, PhaseCallback, RichDisplay, SilentDisplay
+from falcon_ray.runtime.progress.state import SearchProgress
+from falcon_ray.runtime.progress.wording import best_so_far, spend
 from falcon_ray.space.objective import Objective, Slo
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus
 from falcon_ray.space.workload import Scenario
@@ -129,6 +131,29 @@ def test_an_emulated_search_says_so_in_its_first_line() -> None:
     display = RichDisplay(Console(file=text, width=200))
     display.search_started(replace(HEADER, emulated=True), n_done=0, max_trials=3)
     assert "; GPUs are emulated: rates are predicted, not measured" in text.getvalue()
+
+
+def test_an_emulated_trial_would_have_cost_what_is_said_on_real_gpus() -> None:
+    text = io.StringIO()
+    display = RichDisplay(Console(file=text, width=200))
+    display.search_started(replace(HEADER, emulated=True), n_done=0, max_trials=3)
+    display.trial_ended("Trial 1", infeasible(batch(1)), wall_s=3.0, usd=0.5)
+    assert text.getvalue().endswith(", 3 s, 0.50 USD on real GPUs\n")
+
+
+def test_an_emulated_search_stands_where_real_gpus_would_have_taken_it() -> None:
+    trial = measured(batch(1), Measurement(saturation_rps=100.0))
+    progress = SearchProgress(
+        header=replace(HEADER, emulated=True),
+        max_trials=3,
+        best=value(trial, HEADER.objective, HEADER.pricing),
+        usd=0.5,
+        max_cost_usd=2.0,
+    )
+    assert spend(progress) == (
+        "0 of 3 trials ended; would have spent 0.50 of 2.00 USD on real GPUs"
+    )
+    assert best_so_far(progress).startswith("Best so far: 7,200,000 requests per dollar, predicted")
 
 
 def test_on_a_terminal_a_trial_is_told_as_a_whole_when_it_ends() -> None:

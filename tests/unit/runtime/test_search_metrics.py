@@ -142,6 +142,14 @@ def test_the_best_score_and_the_spend_go_on_from_before(sink: FakeSink) -> None:
     assert sink.gauge(SPEND, OF_SEARCH) == pytest.approx(1.0)
 
 
+def test_emulated_gpus_have_neither_a_spend_nor_a_best_score(sink: FakeSink) -> None:
+    search = SearchMetrics(sink)
+    search.search_started(replace(GPUS, emulated=True), n_done=0, max_trials=9, usd=0.5)
+    search.trial_ended("Trial 1", served(20.0), wall_s=1.0, usd=0.25)
+    assert not {BEST.name, SPEND.name} & sink.names
+    assert TRIALS.name in sink.names
+
+
 def test_without_a_score_there_is_no_best(sink: FakeSink, search: SearchMetrics) -> None:
     search.trial_ended("1", not_measured(T4, TrialStatus.FAILED, "the node is lost"), wall_s=1.0)
     assert BEST.name not in sink.names
