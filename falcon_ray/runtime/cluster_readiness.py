@@ -74,7 +74,9 @@ class ClusterReadiness:
         if observation.never_began:
             self._refused_s[gpu_type] = self._clock()
         elif times.provision_s > 0:
-            self._start_up_s[gpu_type] = times.provision_s
+            # A trial may wait for nodes one after the other, or for one that others take.
+            shortest_s = self._start_up_s.get(gpu_type, times.provision_s)
+            self._start_up_s[gpu_type] = min(shortest_s, times.provision_s)
         if observation.status is TrialStatus.MEASURED:
             self._trial_s.append(times.deploy_s + times.warm_up_s + times.measure_s)
 

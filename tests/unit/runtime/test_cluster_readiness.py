@@ -90,6 +90,18 @@ def test_how_long_a_node_took_to_come_is_what_the_next_one_is_reckoned_with() ->
     assert after.start_cost[1] == pytest.approx(before.start_cost[1] / 2)  # 90 s of 180 s
 
 
+def test_the_shortest_start_of_a_type_is_what_counts() -> None:
+    cluster = Cluster(types=(CAN_ADD_L4,))
+    readiness = cluster.readiness()
+    before = readiness.now()
+    for provision_s in (120.0, 90.0, 600.0):
+        readiness.learn(ended("L4", provision_s=provision_s, deploy_s=4.0))
+    after = readiness.now()
+    assert before is not None
+    assert after is not None
+    assert after.start_cost[1] == pytest.approx(before.start_cost[1] / 2)  # 90 s of 180 s
+
+
 def test_nothing_is_said_where_no_candidate_names_a_type() -> None:
     on_cpu = ConfigurationSpace.of({"cpu_cores": [1, 2]})
     readiness = ClusterReadiness(on_cpu, PRICING, nodes=lambda: (), types=lambda: ())
