@@ -17,10 +17,11 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.serve._private.client import ServeControllerClient
 from ray.serve._private.common import RequestMetadata
 from ray.serve._private.constants import SERVE_NAMESPACE
 from ray.serve.api import _run
-from ray.serve.context import _get_global_client
+from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.exceptions import RayServeException
 
 from falcon_ray.errors import ClusterError
@@ -77,12 +78,12 @@ def start_serve(*, http: bool = False) -> bool:
         ClusterError: It runs without the proxy that is needed.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    client = _get_global_client(raise_if_no_controller_running=False)
+    client = _client()
     if client is not None:
         if http and _proxy_address() is None:
             raise ClusterError(
-                "Serve already runs on this cluster, without an HTTP proxy; end it "
-                "(`serve shutdown`), or measure with load_path handle"
+                "Serve already runs on this cluster, without an HTTP proxy; wait until the other "
+                "searches on it have ended, or measure with load_path handle"
             )
         return False
     logging_config = {"log_level": "WARNING"}
@@ -99,9 +100,31 @@ def start_serve(*, http: bool = False) -> bool:
     return True
 
 
+def _client(*, must_run: bool = False) -> ServeControllerClient | None:
+    """A client of the Serve that runs now, or None where none does.
+
+    Serve keeps one for as long as a process works for the same job, also past the end of what it
+    is a client of. A process that outlives searches, as the ledger's does, would ask for ever a
+    controller that one of them has ended.
+
+    Raises:
+        RayServeException: None runs, and one must.
+    """
+    client = _get_global_client(raise_if_no_controller_running=must_run)
+    if client is None:
+        return None
+    try:
+        ray.get(client._controller.check_alive.remote())  # noqa: SLF001 - Serve has no other way
+    except RayActorError as error:
+        logger.info("connecting to Serve again: %s", type(error).__name__)
+        _disconnect()
+        return _get_global_client(raise_if_no_controller_running=must_run)
+    return client
+
+
 def end_serve() -> None:
     """End Serve where nothing is deployed: one without proxies would be in others' way."""
-    if not serve.status().applications:
+    if not app_names():
         serve.shutdown()
 
 
@@ -129,7 +152,7 @@ def http_url(name: str) -> str:
 
 
 def _proxy_address() -> str | None:
-    client = _get_global_client(raise_if_no_controller_running=False)
+    client = _client()
     if client is None:
         return None
     details, options = client.get_serve_details(), client.http_config
@@ -153,7 +176,7 @@ def _free_port() -> int:
 
 def app_state(name: str) -> AppState | None:
     """State of an application, or None where Serve does not know it."""
-    client = _get_global_client()
+    client = _client(must_run=True)
     if client is None:
         return None
     applications = client.get_serve_details()["applications"]
@@ -257,20 +280,20 @@ def _has_actor(actor_name: str) -> bool:
 
 def app_names() -> tuple[str, ...]:
     """Names of all applications; none where Serve does not run."""
-    client = _get_global_client(raise_if_no_controller_running=False)
+    client = _client()
     return () if client is None else tuple(client.get_serve_details()["applications"])
 
 
 def start_deleting(name: str) -> None:
     """Delete an application, and do not wait until it is gone."""
-    client = _get_global_client(raise_if_no_controller_running=False)
+    client = _client()
     if client is not None:
         client.delete_apps([name], blocking=False)
 
 
 def delete(name: str, *, timeout_s: float) -> bool:
     """Delete an application and wait until it is gone; whether it went in time."""
-    client = _get_global_client()
+    client = _client(must_run=True)
     if client is None:
         return True
     client.delete_apps([name], blocking=False)
@@ -294,7 +317,7 @@ def delete_one(name: str, *, timeout_s: float) -> None:
 def delete_all(prefix: str, *, timeout_s: float) -> None:
     """Delete every application whose name starts with `prefix`; log what stays."""
     try:
-        names = [name for name in serve.status().applications if name.startswith(prefix)]
+        names = [name for name in app_names() if name.startswith(prefix)]
     except (RayError, RayServeException) as error:
         logger.warning("looking for left-over Serve apps failed: %s", error)
         return

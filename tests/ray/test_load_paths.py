@@ -180,5 +180,5 @@ def test_a_serve_without_a_proxy_cannot_be_measured_by_http(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(serve_apps, "_proxy_address", lambda: None)
-    with pytest.raises(ClusterError, match="load_path handle"):
+    with pytest.raises(ClusterError, match="other searches on it have ended"):
         serve_apps.start_serve(http=True)

@@ -38,6 +38,16 @@ class Broken:
         raise RuntimeError("there is nothing to serve")
 
 
+class Onlooker:
+    """A process that outlives Serve."""
+
+    def app_names(self) -> tuple[str, ...]:
+        return serve_apps.app_names()
+
+    def delete(self, name: str) -> bool:
+        return serve_apps.delete(name, timeout_s=30)
+
+
 @pytest.fixture
 def running_app(ray_address: str) -> Iterator[serve_apps.AppState]:  # noqa: ARG001
     serve_apps.deploy(WhoAmI.bind(), APP)
@@ -115,6 +125,18 @@ def test_deleting_all_apps_of_a_prefix_leaves_the_others(
     assert serve_apps.app_state(APP) is not None
     serve_apps.delete_all(APP[:4], timeout_s=30)
     assert serve_apps.app_state(APP) is None
+
+
+def test_a_process_that_knew_a_serve_which_was_ended_finds_the_next_one() -> None:
+    onlooker: Any = ray.remote(Onlooker).options(num_cpus=0).remote()
+    assert ray.get(onlooker.app_names.remote(), timeout=30) == ()
+    serve.shutdown()
+    assert serve_apps.start_serve(http=True)
+    serve_apps.deploy(WhoAmI.bind(), APP)
+    assert ray.get(onlooker.app_names.remote(), timeout=30) == (APP,)
+    assert ray.get(onlooker.delete.remote(APP), timeout=40)
+    assert serve_apps.app_names() == ()
+    ray.kill(onlooker)
 
 
 def test_a_constructor_that_raises_ends_as_failed_with_its_traceback() -> None:
