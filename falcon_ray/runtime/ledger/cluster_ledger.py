@@ -16,7 +16,7 @@ from falcon_ray.runtime.ledger.client import HEARTBEAT_S
 from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
 from falcon_ray.runtime.ledger.janitor import Janitor
 from falcon_ray.runtime.ledger.line import LineCounts
-from falcon_ray.runtime.ledger.provisioning import PlacementGroups
+from falcon_ray.runtime.ledger.provisioning import PlacementGroups, RayGroups
 from falcon_ray.runtime.metrics import LEASES, ClusterMetrics
 from falcon_ray.runtime.ray_metrics import RayMetrics
 
@@ -40,7 +40,7 @@ class ClusterLedger(Ledger):
     def __init__(self, lease_s: float) -> None:
         parts = LedgerParts(
             watch=_ClusterWatch(),
-            provisioner=PlacementGroups(),
+            provisioner=PlacementGroups(RayGroups()),
             janitor=Janitor(_app_names, serve_apps.start_deleting),
             on_counts=_LeaseMetrics(),
         )
