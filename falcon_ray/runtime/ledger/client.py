@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
 from falcon_ray.errors import InfeasibleError, NodesUnavailableError, TrialFailedError
 from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState
@@ -90,6 +90,7 @@ class LedgerClient:
         ledger: Gives its actor, and makes it where it is gone for good.
         clock: Monotonic seconds.
         pause: Waits for so many seconds.
+        result: What a call to the actor brought, waited for so many seconds at most.
     """
 
     def __init__(
@@ -97,14 +98,20 @@ class LedgerClient:
         ledger: Callable[[], Any],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
+        result: Callable[[Any, float], Any] = lambda call, timeout_s: ray.get(
+            call, timeout=timeout_s
+        ),
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._pause = pause
+        self._result = result
         self._actor = ledger()
 
     def alive(self, ask: Ask, node_ids: tuple[str, ...], wait_s: float = 0.0) -> Answer:
         """A sign of life, again and again while the ledger is out of reach.
+
+        A ledger that fails at the call has not answered either.
 
         Raises:
             TrialFailedError: It stays so.
@@ -113,8 +120,8 @@ class LedgerClient:
         while True:
             try:
                 call = self._actor.alive.remote(ask, node_ids, wait_s)
-                return ray.get(call, timeout=CALL_TIMEOUT_S + wait_s)
-            except (RayActorError, TimeoutError) as error:
+                return self._result(call, CALL_TIMEOUT_S + wait_s)
+            except (RayError, TimeoutError) as error:
                 if self._clock() - start_s > LOST_LEDGER_S:
                     raise TrialFailedError(
                         f"the ledger of the cluster's resources did not answer for "
@@ -144,7 +151,7 @@ class LedgerClient:
     def _told(self, call: Callable[[], Any]) -> object:
         """What the ledger answers; None where it is out of reach, as nothing hangs on it."""
         try:
-            return ray.get(call(), timeout=CALL_TIMEOUT_S)
+            return self._result(call(), CALL_TIMEOUT_S)
         except (RayError, TimeoutError) as error:
             logger.info("the ledger is out of reach: %s", type(error).__name__)
             return None
@@ -176,7 +183,7 @@ def leased(
     Args:
         ask: What.
         connection: To the ledger.
-        on_state: Told of every state of waiting.
+        on_state: Told of every state of waiting: that others have it, or that nodes are added.
         heartbeat_s: Seconds between two signs of life.
         clock: Monotonic seconds.
 
@@ -223,7 +230,9 @@ def _wait(
                 raise InfeasibleError(answer.reason)
             case AskState.UNAVAILABLE:
                 raise NodesUnavailableError(answer.reason)
-            case _:
+            case AskState.UNKNOWN:
+                continue  # it was not heard in time; the next call asks anew
+            case AskState.WAITING | AskState.PROVISIONING:
                 if answer.state is not told:
                     on_state(answer.state)
                 told = answer.state
@@ -232,12 +241,19 @@ def _wait(
 def _tell_alive(
     ask: Ask, lease: Lease, connection: Connection, stop: threading.Event, heartbeat_s: float
 ) -> None:
-    """Give signs of life until told to stop, or until the lease is lost."""
+    """Give signs of life until told to stop, or until the lease is lost.
+
+    Without them the resources go to others, so whatever ends this loses the lease.
+    """
     while not stop.wait(heartbeat_s):
         try:
             answer = connection.alive(ask, lease.node_ids)
         except TrialFailedError as error:
             lease.lose(str(error))
+            return
+        except Exception as error:
+            logger.exception("telling the ledger that the trial is alive broke")
+            lease.lose(f"no sign of life was given to the ledger: {type(error).__name__}: {error}")
             return
         if answer.state is not AskState.GRANTED:
             lease.lose(

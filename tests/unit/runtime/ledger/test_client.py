@@ -2,11 +2,13 @@
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError, RayTaskError
 
 from falcon_ray.errors import InfeasibleError, NodesUnavailableError, TrialFailedError
-from falcon_ray.runtime.ledger.client import LeaseTerms, leased
+from falcon_ray.runtime.ledger.client import LOST_LEDGER_S, LeaseTerms, LedgerClient, leased
 from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState
 from falcon_ray.space.demand import Demand
 from tests.fakes import VirtualClock
@@ -24,6 +26,7 @@ class FakeLedger:
     clock: VirtualClock = field(default_factory=VirtualClock)
     answer_s: float = 2.0
     beats: list[Answer] = field(default_factory=lambda: [GRANTED])
+    breaks: Exception | None = None
     beaten: threading.Event = field(default_factory=threading.Event)
     given_back: list[str] = field(default_factory=list[str])
 
@@ -31,6 +34,8 @@ class FakeLedger:
         del ask
         if node_ids:
             self.beaten.set()
+            if self.breaks is not None:
+                raise self.breaks
             return self.beats[-1]
         self.clock.advance(min(wait_s, self.answer_s))
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -86,6 +91,23 @@ def test_a_trial_whose_lease_went_to_others_has_failed() -> None:
         lease.check()
 
 
+def test_a_trial_whose_signs_of_life_ended_by_any_error_has_failed() -> None:
+    ledger = FakeLedger([GRANTED], breaks=RuntimeError("can't start new thread"))
+    with leased(ASK, ledger, heartbeat_s=0.0, clock=ledger.clock) as lease:
+        assert ledger.beaten.wait(10)
+    with pytest.raises(TrialFailedError, match="RuntimeError: can't start new thread"):
+        lease.check()
+
+
+def test_a_trial_that_the_ledger_forgot_while_it_waited_asks_anew() -> None:
+    waiting = Answer(state=AskState.WAITING)
+    ledger = FakeLedger([waiting, Answer(state=AskState.UNKNOWN), waiting, GRANTED])
+    told: list[AskState] = []
+    with leased(ASK, ledger, on_state=told.append, clock=ledger.clock) as lease:
+        assert lease.node_ids == ("n1",)
+    assert told == [AskState.WAITING]
+
+
 def test_a_lease_that_is_held_is_no_failure() -> None:
     ledger = FakeLedger([GRANTED])
     with leased(ASK, ledger, heartbeat_s=0.0, clock=ledger.clock) as lease:
@@ -97,3 +119,40 @@ def test_each_attempt_at_a_trial_asks_under_a_name_of_its_own() -> None:
     again = TERMS.ask("falcon-0a1b2c-trial-1", Demand())
     assert again.lease_id != ASK.lease_id
     assert again.lease_id.partition("/")[0] == "falcon-0a1b2c-trial-1"
+
+
+class FakeActor:
+    """A ledger's handle: what a call to it brings is what the test says, in turn."""
+
+    def __init__(self, *results: Answer | Exception) -> None:
+        self._results = list(results)
+        self.alive = self
+
+    def remote(self, *arguments: object) -> Answer | Exception:
+        del arguments
+        return self._results.pop(0) if len(self._results) > 1 else self._results[0]
+
+
+def client_of(actor: FakeActor, clock: VirtualClock) -> LedgerClient:
+    def result(call: Any, timeout_s: float) -> Any:  # noqa: ANN401 - an answer or an error
+        del timeout_s
+        if isinstance(call, Exception):
+            raise call
+        return call
+
+    return LedgerClient(lambda: actor, clock=clock, pause=clock.advance, result=result)
+
+
+BROKE = RayTaskError("alive", "its traceback", KeyError("a node"))
+
+
+def test_a_ledger_that_fails_at_a_call_is_asked_again() -> None:
+    actor = FakeActor(RayActorError(), BROKE, TimeoutError(), GRANTED)
+    assert client_of(actor, VirtualClock()).alive(ASK, ()) == GRANTED
+
+
+def test_a_ledger_that_fails_at_every_call_fails_the_trial_in_the_end() -> None:
+    clock = VirtualClock()
+    with pytest.raises(TrialFailedError, match="did not answer"):
+        client_of(FakeActor(BROKE), clock).alive(ASK, ())
+    assert clock() > LOST_LEDGER_S
