@@ -143,12 +143,16 @@ class Ledger:
     async def _look_around(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
-            try:
-                await self._look()
-            except Exception as error:  # noqa: BLE001 - one look that fails is made up for by the next
-                logger.warning("looking at the nodes failed: %s", error)
+            await self._look()
 
     async def _look(self) -> None:
+        """Look at the nodes; a look that fails is made up for by the next, and asks wait for it."""
+        try:
+            await self._learn()
+        except Exception as error:  # noqa: BLE001 - it is no fault of the trial that calls
+            logger.warning("looking at the nodes failed: %s", error)
+
+    async def _learn(self) -> None:
         watch = self._parts.watch
         nodes, types = await asyncio.gather(
             asyncio.to_thread(watch.nodes), asyncio.to_thread(watch.types)
@@ -161,7 +165,10 @@ class Ledger:
         async with self._deciding:
             self._admission.tick(self._parts.clock())
             wanted = {each.lease_id: each.demand for each in self._admission.wanted()}
-            await asyncio.to_thread(self._parts.provisioner.want, wanted)
+            try:
+                await asyncio.to_thread(self._parts.provisioner.want, wanted)
+            except Exception as error:  # noqa: BLE001 - it is asked for again at the next look
+                logger.warning("asking for nodes failed: %s", error)
         async with self._changed:
             self._changed.notify_all()
 

@@ -1,8 +1,9 @@
 """The ledger on a real cluster: the one actor by its name, and what it acts through."""
 
+import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,8 @@ from falcon_ray.runtime.ledger.line import LineCounts
 from falcon_ray.runtime.ledger.provisioning import PlacementGroups, RayGroups
 from falcon_ray.runtime.metrics import LEASES, ClusterMetrics
 from falcon_ray.runtime.ray_metrics import RayMetrics
+
+logger = logging.getLogger(__name__)
 
 LEDGER_NAME = "falcon_ledger"
 NAMESPACE = "falcon_ray"
@@ -39,7 +42,7 @@ class ClusterLedger(Ledger):
 
     def __init__(self, lease_s: float) -> None:
         parts = LedgerParts(
-            watch=_ClusterWatch(),
+            watch=ClusterWatch(),
             provisioner=PlacementGroups(RayGroups()),
             janitor=Janitor(_app_names, serve_apps.start_deleting),
             on_counts=_LeaseMetrics(),
@@ -50,19 +53,36 @@ class ClusterLedger(Ledger):
         )
 
 
-class _ClusterWatch:
-    """The connected cluster, as a `NodeWatch`."""
+class ClusterWatch:
+    """The connected cluster, as a `NodeWatch`.
 
-    def __init__(self) -> None:
+    Args:
+        ask_types: Says which nodes can be added; it takes long, and may fail.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        ask_types: Callable[[], Sequence[NodeType]] = node_types,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask_types = ask_types
+        self._clock = clock
         self._types: Sequence[NodeType] = ()
         self._asked_s = -math.inf
 
     def nodes(self) -> Sequence[LedgerNode]:
+        """See `NodeWatch.nodes`."""
         return ledger_nodes()
 
     def types(self) -> Sequence[NodeType]:
-        if time.monotonic() - self._asked_s > TYPES_S:
-            self._types, self._asked_s = node_types(), time.monotonic()
+        """See `NodeWatch.types`; those known before where asking fails."""
+        if self._clock() - self._asked_s > TYPES_S:
+            self._asked_s = self._clock()
+            try:
+                self._types = self._ask_types()
+            except Exception as error:  # noqa: BLE001 - the nodes that are there are known all the same
+                logger.warning("asking which nodes can be added failed: %s", error)
         return self._types
 
 

@@ -21,14 +21,21 @@ class World:
         self._nodes, self._types = nodes, types
         self.wanted: list[frozenset[str]] = []
         self.counts: list[Mapping[str, LineCounts]] = []
+        self.failing_looks = 0
+        self.refuses_to_add = False
 
     def nodes(self) -> Sequence[LedgerNode]:
+        if self.failing_looks:
+            self.failing_looks -= 1
+            raise RuntimeError("the head does not answer")
         return self._nodes
 
     def types(self) -> Sequence[NodeType]:
         return self._types
 
     def want(self, demands: Mapping[str, Demand]) -> None:
+        if self.refuses_to_add:
+            raise RuntimeError("the head does not answer")
         self.wanted.append(frozenset(demands))
 
     def ledger(self) -> Ledger:
@@ -58,6 +65,29 @@ def test_what_is_given_back_goes_to_whoever_waits_at_once() -> None:
             await asyncio.sleep(0)
         await ledger.give_back(ask("a").lease_id)
         assert (await waiting).state is AskState.GRANTED
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_first_look_that_fails_keeps_a_trial_waiting_for_the_next() -> None:
+    async def scenario() -> None:
+        world = World(LedgerNode(node_id="n1", shape=T4))
+        world.failing_looks = 1
+        ledger = world.ledger()
+        assert (await ledger.alive(ask("a"), ())).state is AskState.WAITING
+        assert (await ledger.alive(ask("a"), (), wait_s=20.0)).state is AskState.GRANTED
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_what_is_given_back_goes_on_where_no_nodes_can_be_asked_for() -> None:
+    async def scenario() -> None:
+        world = World(LedgerNode(node_id="n1", shape=T4))
+        world.refuses_to_add = True
+        ledger = world.ledger()
+        assert (await ledger.alive(ask("a"), ())).state is AskState.GRANTED
+        await ledger.give_back(ask("a").lease_id)
+        assert (await ledger.alive(ask("b"), ())).state is AskState.GRANTED
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
 
