@@ -17,11 +17,11 @@ from ray._private.authentication.authentication_token_setup import (
 from ray.cluster_utils import Cluster
 
 from falcon_ray.errors import ClusterError, InputError
+from falcon_ray.runtime.cluster_nodes import ACCELERATOR_LABEL
 from falcon_ray.runtime.emulated.nodes import node_with
 from falcon_ray.runtime.ray_session import ACCELERATOR_PREFIX, GIB
 from falcon_ray.space.defaults import NodeShape
 
-ACCELERATOR_LABEL = "ray.io/accelerator-type"
 STORE_BYTES = 100 * 2**20
 _TEMPORARY = "RAY_TMPDIR"
 

@@ -21,8 +21,9 @@ from falcon_ray.runtime.ledger.packing import Place, find_places_on, rooms_of
 from falcon_ray.runtime.ledger.standing import Standing, standing, why_given_up
 from falcon_ray.space.demand import Demand
 
-LEASE_S = 30.0
-"""How long a trial may be silent, whether it waits or holds."""
+LEASE_S = 20.0
+"""How long a trial may be silent, whether it waits or holds. What a killed one holds is free again
+after that."""
 IN_LINE = frozenset({AskState.WAITING, AskState.PROVISIONING})
 
 
@@ -136,7 +137,12 @@ class Admission:
             return Answer(state=AskState.UNKNOWN, reason="it was given back, or silent too long")
         claimed = self._claimed.get(lease_id, ())
         node_ids = tuple(place.node_id for place in entry.places) or claimed
-        return Answer(state=entry.state, node_ids=node_ids, reason=entry.reason)
+        return Answer(
+            state=entry.state,
+            node_ids=node_ids,
+            reason=entry.reason,
+            is_adding=self._is_helped_by_more(entry),
+        )
 
     def wanted(self) -> tuple[Ask, ...]:
         """The asks that more nodes would help which the autoscaler can add, in their order.

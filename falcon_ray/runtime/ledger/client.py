@@ -62,7 +62,7 @@ class Lease:
 
     Attributes:
         node_ids: Where its replicas have their places.
-        provision_s: Seconds that it waited for nodes to be added.
+        provision_s: Seconds that it waited while nodes were being added for it.
     """
 
     node_ids: tuple[str, ...]
@@ -233,9 +233,10 @@ def _wait(
             case AskState.UNKNOWN:
                 continue  # it was not heard in time; the next call asks anew
             case AskState.WAITING | AskState.PROVISIONING:
-                if answer.state is not told:
-                    on_state(answer.state)
-                told = answer.state
+                found = AskState.PROVISIONING if answer.is_adding else answer.state
+                if found is not told:
+                    on_state(found)
+                told = found
 
 
 def _tell_alive(

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes, node_types
 from falcon_ray.runtime.ledger.actor import Ledger, LedgerParts
+from falcon_ray.runtime.ledger.admission import LEASE_S
 from falcon_ray.runtime.ledger.client import HEARTBEAT_S
 from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
 from falcon_ray.runtime.ledger.janitor import Janitor
@@ -25,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 LEDGER_NAME = "falcon_ledger"
 NAMESPACE = "falcon_ray"
-LEASE_S = 20.0
-"""How long a trial may be silent. What a killed one holds is free again after that."""
 TYPES_S = 30.0
 """How old what is known of the autoscaler may be: an administrator changes it, if anybody."""
 AT_ONCE = 4096

@@ -92,8 +92,11 @@ class Answer:
         node_ids: Where its replicas have their places, one entry for each replica; empty unless
             it is granted.
         reason: For people; empty where there is nothing to explain.
+        is_adding: Whether the autoscaler is asked for nodes for it, be it that no node could hold
+            it or that others have those that could.
     """
 
     state: AskState
     node_ids: tuple[str, ...] = ()
     reason: str = ""
+    is_adding: bool = False

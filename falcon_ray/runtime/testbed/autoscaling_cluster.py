@@ -25,6 +25,7 @@ from ray._private.authentication.authentication_token_setup import (
 )
 
 from falcon_ray.errors import ClusterError
+from falcon_ray.runtime.cluster_nodes import ACCELERATOR_LABEL
 from falcon_ray.runtime.ledger.contract import NodeType
 
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
@@ -62,9 +63,7 @@ def launcher_config(
                 **({f"accelerator_type:{each.shape.gpu_type}": 1} if each.shape.gpu_type else {}),
                 "object_store_memory": STORE_BYTES,
             },
-            "labels": (
-                {"ray.io/accelerator-type": each.shape.gpu_type} if each.shape.gpu_type else {}
-            ),
+            "labels": ({ACCELERATOR_LABEL: each.shape.gpu_type} if each.shape.gpu_type else {}),
             "node_config": {},
             "min_workers": 0,
             "max_workers": each.max_nodes,

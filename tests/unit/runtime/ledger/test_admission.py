@@ -147,16 +147,19 @@ def test_what_waits_for_an_added_node_is_wanted_and_gets_it() -> None:
     ledger.ask(ask("a", WHOLE_T4), ask("b"))
     assert ledger.state("a") is AskState.PROVISIONING
     assert [each.lease_id for each in ledger.admission.wanted()] == ["a"]
+    assert ledger.admission.answer("a").is_adding
     ledger.nodes(TWO_CORES, T4)
     ledger.tick()
     assert ledger.admission.wanted() == ()
-    assert ledger.admission.answer("a").node_ids == ("n1",)
+    answer = ledger.admission.answer("a")
+    assert (answer.node_ids, answer.is_adding) == (("n1",), False)
 
 
 def test_what_waits_for_others_leases_is_wanted_where_more_nodes_can_be_added() -> None:
     ledger = Ledger(T4, types=[T4_TYPE])
     ledger.ask(ask("a", WHOLE_T4), ask("b", WHOLE_T4))
     assert ledger.state("b") is AskState.WAITING
+    assert ledger.admission.answer("b").is_adding
     assert [each.lease_id for each in ledger.admission.wanted()] == ["b"]
 
 
@@ -164,6 +167,7 @@ def test_what_waits_for_others_leases_waits_where_no_more_nodes_can_be_added() -
     ledger = Ledger(T4)
     ledger.ask(ask("a", WHOLE_T4), ask("b", WHOLE_T4))
     assert ledger.state("b") is AskState.WAITING
+    assert not ledger.admission.answer("b").is_adding
     assert ledger.admission.wanted() == ()
 
 
@@ -278,9 +282,9 @@ def test_a_tick_tells_what_it_brought() -> None:
     admission.nodes_changed([LedgerNode(node_id="n", shape=TWO_CORES)], [T4_TYPE], 0.0)
     admission.ask(ask("silent", Demand(cpu_cores=2)), 0.0)
     admission.tick(0.0)
-    admission.ask(ask("gpu", WHOLE_T4, provision_timeout_s=20.0), 10.0)
-    admission.ask(ask("next"), 20.0)
-    changes = admission.tick(30.0)
+    admission.ask(ask("gpu", WHOLE_T4, provision_timeout_s=LEASE_S / 2), LEASE_S / 2)
+    admission.ask(ask("next"), LEASE_S / 2)
+    changes = admission.tick(LEASE_S)
     assert changes.expired == ("silent",)
     assert changes.unavailable == ("gpu",)
     assert changes.granted == ("next",)

@@ -64,6 +64,15 @@ def test_the_wait_for_nodes_is_timed_apart_from_the_wait_for_others() -> None:
     assert told == [AskState.WAITING, AskState.PROVISIONING, AskState.WAITING]
 
 
+def test_a_wait_for_others_counts_as_one_for_nodes_while_some_are_added() -> None:
+    adding = Answer(state=AskState.WAITING, is_adding=True)
+    ledger = FakeLedger([adding, adding, GRANTED])
+    told: list[AskState] = []
+    with leased(ASK, ledger, on_state=told.append, clock=ledger.clock) as lease:
+        assert lease.provision_s == 4.0  # two calls of 2 s each, after the first
+    assert told == [AskState.PROVISIONING]
+
+
 @pytest.mark.parametrize(
     ("state", "error"),
     [
