@@ -109,10 +109,11 @@ class SearchTrials:
             usd=spend(record).total_usd or 0.0,
             max_cost_usd=self._request.max_cost_usd,
         )
-        started_serve = serve_apps.start_serve(http=self._request.workload.path is LoadPath.HTTP)
-        serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
-        self._ledger.join(header.search_id, started_serve=started_serve)
+        self._ledger.join(header.search_id)
         try:
+            if serve_apps.start_serve(http=self._request.workload.path is LoadPath.HTTP):
+                self._ledger.started_serve()
+            serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
             self._run(header, record)
         finally:
             self._display.close()
@@ -121,6 +122,7 @@ class SearchTrials:
                 serve_apps.delete_all(self._app_prefix, timeout_s=CLEAN_UP_S)
                 if self._ledger.leave(header.search_id):
                     serve_apps.end_serve()
+                    self._ledger.ended_serve()
 
     def _run(self, header: SearchHeader, record: SearchRecord) -> None:
         setup = TrialSetup(

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -120,13 +121,30 @@ class Ledger:
                 self._admission.give_back(lease_id, self._parts.clock())
         await self._decide()
 
-    async def join(self, search_id: str, *, started_serve: bool) -> None:
-        """A search begins; see `Presence.join`."""
-        self._presence.join(search_id, started_serve=started_serve, now_s=self._parts.clock())
+    async def join(self, search_id: str) -> None:
+        """A search begins; it waits while another one that has left ends Serve."""
+        wait_s = self._presence.wait_s(self._parts.clock())
+        async with self._changed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait_for(
+                        lambda: not self._presence.wait_s(self._parts.clock())
+                    )
+        self._presence.join(search_id, self._parts.clock())
+
+    async def started_serve(self) -> None:
+        """See `Presence.started_serve`."""
+        self._presence.started_serve()
 
     async def leave(self, search_id: str) -> bool:
         """A search ends; see `Presence.leave`."""
         return self._presence.leave(search_id, self._parts.clock())
+
+    async def ended_serve(self) -> None:
+        """The search that was told to end Serve has done so; others may join."""
+        self._presence.ended_serve()
+        async with self._changed:
+            self._changed.notify_all()
 
     async def counts(self) -> Mapping[str, LineCounts]:
         """See `Admission.counts`."""
@@ -186,9 +204,7 @@ class Ledger:
             return self._admission.answer(lease_id) != before
 
         async with self._changed:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait_for(differs)
-            except TimeoutError:
-                pass
         return self._admission.answer(lease_id)

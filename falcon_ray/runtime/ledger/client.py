@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from falcon_ray.errors import InfeasibleError, NodesUnavailableError, TrialFailedError
 from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState
+from falcon_ray.runtime.ledger.presence import END_S
 from falcon_ray.space.demand import Demand
 
 logger = logging.getLogger(__name__)
@@ -140,18 +141,29 @@ class LedgerClient:
         """Tell that the process of a trial is gone, and its application with it."""
         self._told(lambda: self._actor.end_app.remote(app_name))
 
-    def join(self, search_id: str, *, started_serve: bool) -> None:
-        """Tell that a search begins, and whether it started Serve."""
-        self._told(lambda: self._actor.join.remote(search_id, started_serve=started_serve))
+    def join(self, search_id: str) -> None:
+        """Tell that a search begins, before it looks for Serve, and wait while another ends that.
+
+        From then on nobody ends Serve before it has left.
+        """
+        self._told(lambda: self._actor.join.remote(search_id), CALL_TIMEOUT_S + END_S)
+
+    def started_serve(self) -> None:
+        """Tell that a search which has joined started Serve."""
+        self._told(self._actor.started_serve.remote)
 
     def leave(self, search_id: str) -> bool:
-        """Tell that a search ends; whether it is to end Serve."""
+        """Tell that a search ends; whether it is to end Serve, and to call `ended_serve` then."""
         return bool(self._told(lambda: self._actor.leave.remote(search_id)))
 
-    def _told(self, call: Callable[[], Any]) -> object:
+    def ended_serve(self) -> None:
+        """Tell that a search has ended Serve, as it was told to; others wait for that."""
+        self._told(self._actor.ended_serve.remote)
+
+    def _told(self, call: Callable[[], Any], timeout_s: float = CALL_TIMEOUT_S) -> object:
         """What the ledger answers; None where it is out of reach, as nothing hangs on it."""
         try:
-            return self._result(call(), CALL_TIMEOUT_S)
+            return self._result(call(), timeout_s)
         except (RayError, TimeoutError) as error:
             logger.info("the ledger is out of reach: %s", type(error).__name__)
             return None

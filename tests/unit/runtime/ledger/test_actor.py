@@ -130,9 +130,26 @@ def test_a_ledger_that_was_started_again_takes_leases_back_from_their_trials() -
 def test_the_last_search_that_leaves_is_told_to_end_serve() -> None:
     async def scenario() -> None:
         ledger = World().ledger()
-        await ledger.join("first", started_serve=True)
-        await ledger.join("second", started_serve=False)
+        await ledger.join("first")
+        await ledger.started_serve()
+        await ledger.join("second")
         assert not await ledger.leave("first")
         assert await ledger.leave("second")
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_search_joins_once_the_one_that_left_has_ended_serve() -> None:
+    async def scenario() -> None:
+        ledger = World().ledger()
+        await ledger.join("first")
+        await ledger.started_serve()
+        assert await ledger.leave("first")
+        joining = asyncio.create_task(ledger.join("second"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not joining.done()
+        await ledger.ended_serve()
+        await joining
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
