@@ -192,6 +192,11 @@ def app_state(name: str) -> AppState | None:
     )
 
 
+def replicas_of(state: AppState | None) -> tuple[ReplicaState, ...]:
+    """The replicas of an application; none where Serve does not know it."""
+    return () if state is None else state.replicas
+
+
 def _replica_states(deployments: Sequence[Mapping[str, Any]]) -> Iterator[ReplicaState]:
     replicas = [(each, replica) for each in deployments for replica in each["replicas"]]
     # The controller may notice a death seconds later.

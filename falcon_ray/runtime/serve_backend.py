@@ -7,7 +7,6 @@ about the cluster. It does not know what is measured once the application runs.
 import logging
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,12 +28,11 @@ from falcon_ray.runtime.limits.gpu_limits import ComputeEnforcement, MemoryEnfor
 from falcon_ray.runtime.monitors.worker_kills import WorkerKills
 from falcon_ray.runtime.node_health import alive_nodes, lost_nodes
 from falcon_ray.runtime.placement import batching, why_no_node_fits
-from falcon_ray.runtime.serve_messages import cause, died_silently
+from falcon_ray.runtime.serve_start import DiedSilentlyError, lost_words, wait_until_running
 from falcon_ray.runtime.target import Target
 from falcon_ray.space.configuration import Configuration
 from falcon_ray.space.defaults import NodeShape
 from falcon_ray.space.demand import Demand
-from falcon_ray.trial.causes import cause_of
 from falcon_ray.trial.protocols import EndpointFacts, Reservation
 
 logger = logging.getLogger(__name__)
@@ -108,11 +106,13 @@ class AppEndpoint:
         """
         with ray_failures("asking Serve for the replicas"):
             state = serve_apps.app_state(self.app_name)
-            there = [each for each in _replicas(state) if each.running or each.retiring]
+            there = [
+                each for each in serve_apps.replicas_of(state) if each.running or each.retiring
+            ]
             dead = serve_apps.dead_replicas(there)
             lost = lost_nodes(self.nodes)
         if lost:
-            raise TrialFailedError(f"{_lost(lost)} during the trial")
+            raise TrialFailedError(f"{lost_words(lost)} during the trial")
         if state is None:
             raise TrialFailedError(f"Serve does not know the application {self.app_name} any more")
         alive = [each for each in there if each.identity not in dead]
@@ -129,7 +129,7 @@ class AppEndpoint:
 
     def _known(self) -> tuple[serve_apps.ReplicaState, ...]:
         with ray_failures("asking Serve for the replicas"):
-            return _replicas(serve_apps.app_state(self.app_name))
+            return serve_apps.replicas_of(serve_apps.app_state(self.app_name))
 
     def facts(self) -> EndpointFacts:
         """See `Endpoint.facts`."""
@@ -253,12 +253,15 @@ class ServeBackend:
         except InputError as error:
             raise InfeasibleError(str(error)) from error
         try:
-            nodes = self._start(app, configuration.count("replicas", 1))
+            n_replicas = configuration.count("replicas", 1)
+            nodes = self._start(app, n_replicas, reservation.node_ids)
             yield AppEndpoint(self._app_name, self._target, configuration, nodes)
         finally:
             self._remove()
 
-    def _start(self, app: serve.Application, n_replicas: int) -> frozenset[str]:
+    def _start(
+        self, app: serve.Application, n_replicas: int, node_ids: Sequence[str]
+    ) -> frozenset[str]:
         """Deploy, and once more where a process died without a word.
 
         What killed it may have come from outside; what kills it again is the configuration.
@@ -268,13 +271,13 @@ class ServeBackend:
         """
         kills = WorkerKills()
         try:
-            return self._start_once(app, n_replicas, kills)
-        except _DiedSilentlyError as first:
+            return self._start_once(app, n_replicas, node_ids, kills)
+        except DiedSilentlyError as first:
             logger.warning("%s: %s; starting it again", self._app_name, first)
             self._remove()
             try:
-                return self._start_once(app, n_replicas, kills)
-            except _DiedSilentlyError as second:
+                return self._start_once(app, n_replicas, node_ids, kills)
+            except DiedSilentlyError as second:
                 if kills.count() > 0:
                     raise InfeasibleError(
                         "the replica did not start: out of memory (the kernel killed its process)",
@@ -283,7 +286,11 @@ class ServeBackend:
                 raise InfeasibleError(f"the replica did not start, twice: {second}") from second
 
     def _start_once(
-        self, app: serve.Application, n_replicas: int, kills: WorkerKills
+        self,
+        app: serve.Application,
+        n_replicas: int,
+        node_ids: Sequence[str],
+        kills: WorkerKills,
     ) -> frozenset[str]:
         with ray_failures("deploying"):
             nodes = alive_nodes()
@@ -292,49 +299,19 @@ class ServeBackend:
             except (RayServeException, TypeError, ValueError) as error:
                 raise InfeasibleError(f"Serve refuses the application: {error}") from error
             try:
-                return self._wait_until_running(n_replicas, kills)
-            except (InfeasibleError, _DiedSilentlyError) as error:
+                return wait_until_running(
+                    self._app_name,
+                    n_replicas=n_replicas,
+                    pinned_to=frozenset(node_ids),
+                    timeout_s=self._timeout_s,
+                    on_node=kills.watch,  # before its replica has loaded anything
+                )
+            except (InfeasibleError, DiedSilentlyError) as error:
                 if lost := lost_nodes(nodes):
                     raise TrialFailedError(
-                        f"{_lost(lost)} while the replica started: {error}"
+                        f"{lost_words(lost)} while the replica started: {error}"
                     ) from error
                 raise
-
-    def _wait_until_running(self, n_replicas: int, kills: WorkerKills) -> frozenset[str]:
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            state = serve_apps.app_state(self._app_name)
-            nodes = frozenset(each.node_id for each in _replicas(state) if each.node_id)
-            for node in nodes:
-                kills.watch(node)  # before its replica has loaded anything
-            if state is not None and state.status == "RUNNING":
-                return nodes
-            if state is not None and state.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
-                if died_silently(state.message):
-                    raise _DiedSilentlyError(cause(state.message))
-                raise InfeasibleError(
-                    f"the replica did not start: {cause(state.message)}",
-                    cause=cause_of(state.message),
-                )
-            if time.monotonic() > deadline:
-                raise self._too_late(state, n_replicas)
-            time.sleep(serve_apps.POLL_S)
-
-    def _too_late(
-        self, state: serve_apps.AppState | None, n_replicas: int
-    ) -> InfeasibleError | TrialFailedError:
-        """A replica that has a process hangs; one that has none was never given its resources."""
-        placed = sum(each.pid is not None for each in _replicas(state))
-        if placed < n_replicas:
-            return TrialFailedError(
-                f"the cluster gave {placed} of {n_replicas} replicas a place within "
-                f"{math.ceil(self._timeout_s)} s; its resources are taken by others"
-            )
-        return InfeasibleError(
-            f"the replica was still starting after {math.ceil(self._timeout_s)} s; "
-            "give --deploy-timeout-s more time if the model loads slowly",
-            cause=InfeasibleCause.TIMEOUT,
-        )
 
     def _remove(self) -> None:
         try:
@@ -344,16 +321,3 @@ class ServeBackend:
             return
         if not gone:
             logger.warning("the Serve app %s is still shutting down", self._app_name)
-
-
-def _replicas(state: serve_apps.AppState | None) -> tuple[serve_apps.ReplicaState, ...]:
-    return () if state is None else state.replicas
-
-
-class _DiedSilentlyError(Exception):
-    """A replica's process ended while it started, and nothing says why."""
-
-
-def _lost(nodes: frozenset[str]) -> str:
-    names = ", ".join(sorted(each[:8] for each in nodes))
-    return f"node {names} was lost" if len(nodes) == 1 else f"nodes {names} were lost"
