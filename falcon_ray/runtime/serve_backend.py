@@ -200,6 +200,8 @@ class ServeBackend:
         nodes: What the cluster has; a configuration that no node can hold is refused at once.
         terms: How the cluster's ledger is asked for resources; None takes what is free.
         on_phase: Told of the wait for resources.
+        on_reserved: Told of the nodes that are reserved, none where any will do, before anything
+            is deployed there.
         timeout_s: Longest time from the request to a running application.
         http: Whether it has to answer HTTP.
     """
@@ -214,6 +216,7 @@ class ServeBackend:
         http: bool = False,
         terms: LeaseTerms | None = None,
         on_phase: Callable[[str], None] = lambda _: None,
+        on_reserved: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
         self._target = target
         self._app_name = app_name
@@ -222,6 +225,7 @@ class ServeBackend:
         self._http = http
         self._terms = terms
         self._on_phase = on_phase
+        self._on_reserved = on_reserved
 
     @contextmanager
     def reserve(self, configuration: Configuration) -> Iterator[Reservation]:
@@ -229,6 +233,7 @@ class ServeBackend:
         if self._terms is None:
             if reason := why_no_node_fits(configuration, self._nodes):
                 raise InfeasibleError(reason)
+            self._on_reserved(())
             yield Reservation()
             return
         try:
@@ -237,6 +242,7 @@ class ServeBackend:
             raise InfeasibleError(str(error)) from error
         ask = self._terms.ask(self._app_name, demand)
         with leased(ask, LedgerClient(cluster_ledger), on_state=self._told) as lease:
+            self._on_reserved(lease.node_ids)
             yield Reservation(node_ids=lease.node_ids, provision_s=lease.provision_s)
             lease.check()
 

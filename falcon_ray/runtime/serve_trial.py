@@ -114,6 +114,7 @@ def run_serve_trial(
                     http=path is LoadPath.HTTP,
                     terms=setup.terms,
                     on_phase=on_phase,
+                    on_reserved=drivers.start_on,
                 ),
                 load=_load(path, drivers, body),
                 model_load=InsideLoad(drivers) if has_inside else None,

@@ -26,6 +26,7 @@ from falcon_ray.space.configuration import Configuration
 from falcon_ray.trial.protocols import LoadSession, Reservation
 from falcon_ray.trial.requests import RequestLog
 from tests.ray.conftest import target_reference
+from tests.ray.processes import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("no_app_left")]
 
@@ -157,6 +158,21 @@ def test_a_driver_that_was_killed_fails_the_trial_and_is_replaced_in_the_next() 
         assert not load.lost_replica()
         with load.closed_loop(endpoint, concurrency=2) as session:
             assert _requests(session, at_least=1).ok.all()
+
+
+def test_drivers_start_where_the_trial_has_its_places_and_not_before() -> None:
+    (here,) = (node["NodeID"] for node in ray.nodes())
+    wait_until(lambda: _n_drivers() == 0, "those of other tests are gone", timeout_s=10)
+    with _drivers() as drivers:
+        assert _n_drivers() == 0
+        drivers.start_on([here])
+        assert _n_drivers() == 1
+        assert [each.node for each in drivers.place([here])] == [here]
+        assert _n_drivers() == 1
+
+
+def _n_drivers() -> int:
+    return sum(each.class_name == "LoadDriver" for each in live_actors())
 
 
 def test_more_drivers_share_the_load_from_the_next_session_on() -> None:

@@ -82,7 +82,7 @@ def clock_offset_s(
 
 
 class DriverPool:
-    """The driver actors of one trial; starts those of its own node at once, before the app is up.
+    """The driver actors of one trial; none before it is known on which nodes they are wanted.
 
     Args:
         request: The example request in Ray's object store.
@@ -105,13 +105,29 @@ class DriverPool:
         self._nodes: tuple[str, ...] = (self._here,)
         self._actors: dict[str, list[Any]] = {}
         self._up: set[Any] = set()
-        self._start(self._wanted(1))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def start_on(self, nodes: Sequence[str]) -> None:
+        """Start the first drivers on these nodes, and do not wait for them: the app starts as well.
+
+        An earlier attempt may have been elsewhere; its drivers are ended.
+
+        Args:
+            nodes: Where replicas will be; none for this process's own node.
+
+        Raises:
+            TrialFailedError: Ray does not say what the nodes have.
+        """
+        self._nodes = tuple(dict.fromkeys(nodes)) or (self._here,)
+        with ray_failures("starting the load drivers"):
+            for node in self._actors.keys() - set(self._nodes):
+                self._end(self._actors.pop(node))
+            self._start(self._wanted(self._factor))
 
     def place(self, nodes: Sequence[str]) -> list[PlacedDriver]:
         """Drivers on these nodes, all of them up, in the place of any that died.
@@ -146,9 +162,8 @@ class DriverPool:
     def close(self) -> None:
         """End the driver processes."""
         for actors in self._actors.values():
-            for actor in actors:
-                ray.kill(actor)
-        self._actors, self._up = {}, set()
+            self._end(actors)
+        self._actors = {}
 
     def _wanted(self, factor: int) -> dict[str, int]:
         return drivers_by_node(
@@ -163,6 +178,11 @@ class DriverPool:
             )
             while len(actors) < n:
                 actors.append(remote.remote(self._request, self._response_metrics))
+
+    def _end(self, actors: Sequence[Any]) -> None:
+        for actor in actors:
+            ray.kill(actor)
+        self._up -= set(actors)
 
     def _is_alive(self, actor: Any) -> bool:  # noqa: ANN401 - an actor's handle
         """Whether a driver answers; one that does not is ended. One that starts may take longer."""
