@@ -5,8 +5,6 @@ It knows how such nodes are started and ended. It does not know what runs on the
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,11 +17,11 @@ from ray.cluster_utils import Cluster
 from falcon_ray.errors import ClusterError, InputError
 from falcon_ray.runtime.cluster_nodes import ACCELERATOR_LABEL
 from falcon_ray.runtime.emulated.nodes import node_with
+from falcon_ray.runtime.emulated.ray_directory import ray_directory
 from falcon_ray.runtime.ray_session import ACCELERATOR_PREFIX, GIB
 from falcon_ray.space.defaults import NodeShape
 
 STORE_BYTES = 100 * 2**20
-_TEMPORARY = "RAY_TMPDIR"
 
 
 @contextmanager
@@ -44,23 +42,14 @@ def emulated_cluster(gpu_types: Sequence[str]) -> Iterator[str]:
     if not gpu_types:
         raise InputError("name a GPU type to emulate, such as T4")
     shapes = [node_with(each) for each in gpu_types]
-    # Sockets are below it, and their paths may have 107 characters.
-    before = os.environ.get(_TEMPORARY)
-    directory = tempfile.mkdtemp(prefix="fe", dir=before)
-    # There too Ray notes which cluster is the current one, which is not to be ours for others.
-    os.environ[_TEMPORARY] = directory
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    cluster = Cluster()
-    try:
-        yield _started(cluster, shapes)
-    finally:
-        cluster.shutdown()
-        if before is None:
-            os.environ.pop(_TEMPORARY, None)
-        else:
-            os.environ[_TEMPORARY] = before
-        shutil.rmtree(directory, ignore_errors=True)
+    with ray_directory():
+        cluster = Cluster()
+        try:
+            yield _started(cluster, shapes)
+        finally:
+            cluster.shutdown()
 
 
 def _started(cluster: Cluster, shapes: Sequence[NodeShape]) -> str:
