@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from falcon_ray.errors import FalconRayError
+from falcon_ray.knowledge.profile.files import append_profile, read_profile
+from falcon_ray.knowledge.profile.profile import Profile
 from falcon_ray.report.record import SearchRecord
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.curve_store import CurveStoreClient
@@ -174,9 +176,14 @@ def _row(name: str, outcomes: tuple[FaultOutcome, ...]) -> FaultRow:
 
 @contextmanager
 def site(directory: Path) -> Iterator[Site]:
-    """Start a cluster of emulated GPUs with Serve and a store that knows something."""
+    """Start a cluster of emulated GPUs with Serve and a store that knows something.
+
+    Args:
+        directory: Of runs and of the store, which may be there.
+    """
     store = directory / "store"
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
+    teach(store)
     with (
         emulated_cluster(GPU_TYPES) as address,
         ray_session(address),
@@ -184,21 +191,20 @@ def site(directory: Path) -> Iterator[Site]:
     ):
         serve_apps.start_serve()
         try:
-            _teach(store)
             yield Site(address, directory, store, stack)
         finally:
             serve_apps.delete_all("falcon-", timeout_s=CLEAN_UP_S)
             serve_apps.end_serve()
 
 
-def _teach(store: Path) -> None:
-    """Give the store rows that no search makes use of."""
+def teach(store: Path) -> str:
+    """Give a store rows that no search makes use of; its version with them."""
     rows = operator_rows(1000.0, seed=0)
     index = rows.schema.get_field_index("device")
     devices = pa.array([_NOBODYS_GPU] * rows.num_rows, rows.schema.field(index).type)
-    client = CurveStoreClient(str(store))
-    client.add({"operators": rows.set_column(index, rows.schema.field(index), devices)})
-    client.flush()
+    named = rows.set_column(index, rows.schema.field(index), devices)
+    append_profile(store, Profile.of_tables({"operators": named}))
+    return read_profile(store).version
 
 
 def undisturbed(here: Site) -> SearchRecord:
@@ -240,31 +246,51 @@ def _disturbed(here: Site, case: FaultCase, usual: SearchRecord) -> str:
 
 
 def lose_cluster(directory: Path, usual: SearchRecord) -> FaultOutcome:
-    """Lose a cluster under a search, and go on with it on a new one."""
+    """Lose a cluster under a search, and go on with it on a new one.
+
+    Args:
+        directory: Of a new cluster's runs and store.
+        usual: A search that nothing happened to.
+    """
     directory.mkdir()
-    run, store = directory / "run", directory / "new" / "store"
+    run, store = directory / "run", directory / "store"
+    version = teach(store)
     start_s = time.monotonic()
     try:
-        with ExitStack() as stack:
-            with emulated_cluster(GPU_TYPES) as address:
-                search = stack.enter_context(_begun(address, run, store))
-                search.wait_until(
-                    lambda: search.count("trial_started") > 3,
-                    "a trial had ended and another had begun",
-                    timeout_s=BEGIN_TIMEOUT_S,
-                )
-                measured = search.journal()
-            search.end(timeout_s=NOTICE_S)
-        with site(directory / "new") as here:
-            before, version = inventory(), here.store_version()
+        measured = _lost(run, store)
+        with site(directory) as here:
+            before = inventory()
             with _begun(here.address, run, store) as resumed:
                 wrong = _verdict(resumed, measured, usual)
+            wall_s = time.monotonic() - start_s
             if here.store_version() != version:
                 wrong = f"{wrong}; the store holds something else".removeprefix("; ")
-            wall_s = time.monotonic() - start_s
             return FaultOutcome(wrong=wrong, leaks=here.left_behind(before), wall_s=wall_s)
     except (GaveUpError, FalconRayError, TimeoutError) as error:
         return FaultOutcome(wrong=str(error), leaks=(), wall_s=time.monotonic() - start_s)
+
+
+def _lost(run: Path, store: Path) -> bytes:
+    """Begin a search, and end its cluster under it; the journal from before.
+
+    Nobody else is connected: Serve's client would take the next cluster for this one.
+
+    Raises:
+        GaveUpError: The search did not begin, or did not notice.
+    """
+    with ExitStack() as stack:
+        with emulated_cluster(GPU_TYPES) as address:
+            search = stack.enter_context(_begun(address, run, store))
+            search.wait_until(
+                lambda: search.count("trial_started") > search.count("trial_ended") > 0,
+                "a trial had ended and another had begun",
+                timeout_s=BEGIN_TIMEOUT_S,
+            )
+            measured = search.journal()
+        # Ray itself ends a process whose node is gone; it hands over no error that could be told.
+        if search.end(timeout_s=NOTICE_S) == 0:
+            raise GaveUpError(f"the search went on without its cluster: {search.said()}")
+        return measured
 
 
 @contextmanager
