@@ -41,6 +41,7 @@ def figures() -> list[Figure]:
             watched = _watch(searches)
             wall_s = time.monotonic() - start_s
             wrong = [each for search in searches for each in _wrong_with(search)]
+            names = {each.app_prefix for each in searches if each.journal()}
             waits = [each for search in searches for each in waits_of(search.directory)]
         left = here.left_behind(before)
         store_kept = here.store_version() == version and bool(read_profile(here.store).parts)
@@ -58,6 +59,12 @@ def figures() -> list[Figure]:
             ),
         ),
         *_fairness(waits, watched.ended_s),
+        Figure(
+            name="names of searches that no other has",
+            value=len(names),
+            at_least=N_SEARCHES,
+            note="by which their apps, leases and journals are told apart",
+        ),
         Figure(
             name="the store holds what it held, on disk too",
             value=float(store_kept),
