@@ -18,8 +18,8 @@ from falcon_ray.report.recommendation import Recommendation, recommend
 from falcon_ray.runtime.testbed import cluster_faults
 from falcon_ray.runtime.testbed.leftovers import inventory
 from falcon_ray.studies.distributed.fairness import Wait, overtakings, waits_of
-from falcon_ray.studies.distributed.faults import GPU_TYPES, MODEL, SPACE, Site, site
 from falcon_ray.studies.distributed.live_search import LiveSearch, live_search
+from falcon_ray.studies.distributed.live_site import GPU_TYPES, MODEL, SPACE, Site, site
 from falcon_ray.studies.distributed.whole_journal import what_is_wrong
 from falcon_ray.studies.figure import Figure
 

@@ -6,9 +6,9 @@ from falcon_ray.report.record import SearchRecord
 from falcon_ray.studies.distributed.whole_journal import other_recommendation, what_is_wrong
 from tests.unit.report.searches import batch, failed, infeasible, measured, measurement, search
 
-BEGUN = {"event": "search_started"}
-ENDED = {"event": "search_ended"}
-RESUMED = {"event": "search_resumed"}
+BEGUN: dict[str, object] = {"event": "search_started"}
+ENDED: dict[str, object] = {"event": "search_ended"}
+RESUMED: dict[str, object] = {"event": "search_resumed"}
 
 
 def starts(number: int) -> dict[str, object]:
