@@ -16,8 +16,9 @@ from falcon_ray.report.atomic import write_text
 from falcon_ray.report.comparison import Gain
 from falcon_ray.report.contender import Contender
 from falcon_ray.report.nothing_feasible import NothingFeasible
+from falcon_ray.report.overhead import machinery_overhead_s
 from falcon_ray.report.recommendation import Recommendation, recommend
-from falcon_ray.report.record import SearchRecord, machinery_overhead_s
+from falcon_ray.report.record import SearchRecord
 from falcon_ray.report.sensitivity import price_sensitivity
 from falcon_ray.report.spend import spend_json
 from falcon_ray.report.valuation import Valuation, value, value_trials

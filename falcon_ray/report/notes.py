@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from falcon_ray.report.files import request_files
 from falcon_ray.report.nothing_feasible import NothingFeasible
+from falcon_ray.report.overhead import machinery_overhead_s
 from falcon_ray.report.recommendation import Recommendation
-from falcon_ray.report.record import SearchRecord, machinery_overhead_s
+from falcon_ray.report.record import SearchRecord
 from falcon_ray.report.sensitivity import price_sensitivity
 from falcon_ray.report.valuation import describe_verdict, value_trials
 from falcon_ray.report.wording import describe_count, describe_fixed, describe_percent

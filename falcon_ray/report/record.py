@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from falcon_ray.errors import InputError
@@ -19,7 +18,7 @@ from falcon_ray.report.journal import JOURNAL_NAME, Event, read_events
 from falcon_ray.space.configuration import Configuration, ConfigurationSpace
 from falcon_ray.space.cost import Pricing
 from falcon_ray.space.objective import Objective
-from falcon_ray.space.observation import Observation, TrialStatus
+from falcon_ray.space.observation import Observation
 
 logger = logging.getLogger(__name__)
 
@@ -235,35 +234,6 @@ class SearchRecord:
         """The number of the next trial."""
         numbers = [trial.number for trial in (*self.trials, *self.interrupted)]
         return max(numbers, default=0) + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineryOverhead:
-    """What trials cost beside warm-up and measurement: deploying, deleting, bookkeeping.
-
-    What they waited for resources that others had is left out.
-
-    Attributes:
-        seconds_by_trial: By trial number, for the trials that were measured at the first
-            attempt; in others a time-out or a failure rather than the machinery took the time.
-        median_s: Their median; None where there is no such trial.
-    """
-
-    seconds_by_trial: Mapping[int, float]
-    median_s: float | None
-
-
-def machinery_overhead_s(record: SearchRecord) -> MachineryOverhead:
-    """Wall time of each measured trial without its warm-up and its measurement, in seconds."""
-    seconds = {
-        trial.number: trial.wall_s - times.wait_s - times.warm_up_s - times.measure_s
-        for trial in record.trials
-        if trial.observation.status is TrialStatus.MEASURED and trial.observation.attempts == 1
-        for times in (trial.observation.times,)
-    }
-    return MachineryOverhead(
-        seconds_by_trial=seconds, median_s=median(seconds.values()) if seconds else None
-    )
 
 
 def read_search(directory: Path) -> SearchRecord:

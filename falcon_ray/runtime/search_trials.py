@@ -21,6 +21,7 @@ from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.spend import spend
 from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.cluster_nodes import ledger_nodes
 from falcon_ray.runtime.cluster_readiness import ClusterReadiness
 from falcon_ray.runtime.confirmation import confirm, confirmation_app, measured_in_task
@@ -29,7 +30,6 @@ from falcon_ray.runtime.emulated.setup import emulated_model, emulated_target
 from falcon_ray.runtime.held_times import HeldTimes
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
-from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.metrics import SEARCH_METRICS
 from falcon_ray.runtime.parallelism import trials_at_once
 from falcon_ray.runtime.progress import DisplayGroup, SearchDisplay

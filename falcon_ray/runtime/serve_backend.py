@@ -19,9 +19,9 @@ from ray.serve.exceptions import RayServeException
 
 from falcon_ray.errors import InfeasibleCause, InfeasibleError, InputError, TrialFailedError
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.faults import ray_failures
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient, leased
-from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.ledger.contract import AskState
 from falcon_ray.runtime.limits.cpu_affinity import CpuEnforcement
 from falcon_ray.runtime.limits.gpu_limits import ComputeEnforcement, MemoryEnforcement

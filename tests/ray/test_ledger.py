@@ -9,8 +9,8 @@ import ray
 from ray import serve
 
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient, leased
-from falcon_ray.runtime.ledger.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.ledger.contract import AskState
 from falcon_ray.runtime.testbed.leftovers import live_actors
 from falcon_ray.space.demand import Demand

@@ -21,9 +21,9 @@ import ray
 
 from falcon_ray.errors import ClusterError
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.cluster_ledger import LEDGER_NAME, NAMESPACE
 from falcon_ray.runtime.cluster_nodes import ACCELERATOR_LABEL, ACCELERATOR_PREFIX, ledger_nodes
 from falcon_ray.runtime.emulated.nodes import node_with
-from falcon_ray.runtime.ledger.cluster_ledger import LEDGER_NAME, NAMESPACE
 from falcon_ray.runtime.ledger.line import LineCounts
 from falcon_ray.runtime.testbed.leftovers import live_actors
 

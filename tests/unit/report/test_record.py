@@ -5,14 +5,8 @@ import pytest
 
 from falcon_ray.errors import InputError
 from falcon_ray.report.journal import JOURNAL_NAME, Journal
-from falcon_ray.report.record import (
-    Confirmation,
-    InterruptedTrial,
-    Role,
-    SearchHeader,
-    machinery_overhead_s,
-    read_search,
-)
+from falcon_ray.report.overhead import machinery_overhead_s
+from falcon_ray.report.record import Confirmation, InterruptedTrial, Role, SearchHeader, read_search
 from falcon_ray.space.observation import TrialTimes
 from tests.unit.report.searches import (
     HEADER,

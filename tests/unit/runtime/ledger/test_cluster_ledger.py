@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 
-from falcon_ray.runtime.ledger.cluster_ledger import TYPES_S, ClusterWatch
+from falcon_ray.runtime.cluster_ledger import TYPES_S, ClusterWatch
 from falcon_ray.runtime.ledger.contract import NodeType
 from falcon_ray.space.defaults import NodeShape
 from tests.fakes import VirtualClock
