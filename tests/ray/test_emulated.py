@@ -28,8 +28,8 @@ def test_an_emulated_gpu_serves_about_what_is_predicted_and_says_that_it_is_none
             assert command.wait(timeout_s=200) == 0, command.output
         said = json.loads(command.output.splitlines()[-1])
         ray.wait_until_gone(timeout_s=30)
-    # The head takes nothing; a T4's and an L4's cheapest instances have four CPUs.
-    assert sorted(said["nodes"], key=str) == [[0, None, 0], [4, "L4", 1], [4, "T4", 1]]
+    # The head takes no trials; a T4's and an L4's cheapest instances have four CPUs.
+    assert sorted(said["nodes"], key=str) == [[4, "L4", 1], [4, "T4", 1]]
     assert said["placed_on"] == [["T4"]]
     observation = Observation.from_json(said["observation"])
     assert observation.status is TrialStatus.MEASURED, observation.reason
