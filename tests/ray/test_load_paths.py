@@ -166,7 +166,7 @@ def test_drivers_start_where_the_trial_has_its_places_and_not_before() -> None:
     with _drivers() as drivers:
         assert _n_drivers() == 0
         drivers.start_on([here])
-        assert _n_drivers() == 1
+        wait_until(lambda: _n_drivers() == 1, "the driver is known to Ray", timeout_s=10)
         assert [each.node for each in drivers.place([here])] == [here]
         assert _n_drivers() == 1
 
