@@ -24,7 +24,7 @@ def figures() -> list[Figure]:
     with fleet() as site:
         before = site.inventory()
         run = site.run(configurations, parallel=len(configurations), plan=plan_of(MEASURED_S))
-        left, astray = site.left_behind(before), site.on_other_gpu(run.trials)
+        left, astray = site.left_behind(before), site.on_other_gpu(run.measured)
         too_large = configuration_on("A100", cpu_cores=4096)
         refused = site.run([too_large], parallel=1, plan=plan_of(MEASURED_S))
     (told,) = refused.trials
@@ -42,7 +42,7 @@ def figures() -> list[Figure]:
             at_least=len(configurations),
             note=(
                 f"{len(configurations)} trials want {asked} GPUs of {len(SIX)}; "
-                f"{run.wall_s:.0f} s in all"
+                f"{run.wall_s:.0f} s in all{run.why_not_measured}"
             ),
         ),
         Figure(

@@ -131,6 +131,16 @@ class FleetRun:
         )
 
     @property
+    def why_not_measured(self) -> str:
+        """The reasons of the others, to stand behind what was said; empty where there are none."""
+        reasons = [
+            each.observation.reason
+            for each in self.trials
+            if each.observation.status is not TrialStatus.MEASURED
+        ]
+        return f"; not measured: {'; '.join(reasons)}" if reasons else ""
+
+    @property
     def most_at_once(self) -> int:
         """How many had their resources at the same moment, at most."""
         changes = [(each.start_s + each.observation.times.wait_s, 1) for each in self.trials]

@@ -66,7 +66,7 @@ def _in_parallel(site: Fleet, alone: FleetRun) -> Sequence[Figure]:
         ),
         Figure(
             name="of them on another type of GPU than was asked for",
-            value=len(site.on_other_gpu(run.trials)),
+            value=len(site.on_other_gpu(run.measured)),
             at_most=0,
         ),
         Figure(name="apps, actors, groups and processes left", value=len(left), at_most=0),
@@ -100,14 +100,14 @@ def _at_once(site: Fleet) -> Sequence[Figure]:
             name=f"{AT_ONCE} trials at once: measured",
             value=len(run.measured),
             at_least=AT_ONCE,
-            note=f"as many Serve apps; {run.wall_s:.0f} s in all",
+            note=f"as many Serve apps; {run.wall_s:.0f} s in all{run.why_not_measured}",
         ),
         Figure(
             name="had their resources at the same moment", value=run.most_at_once, at_least=AT_ONCE
         ),
         Figure(
             name="of them on another type of GPU than was asked for",
-            value=len(site.on_other_gpu(run.trials)),
+            value=len(site.on_other_gpu(run.measured)),
             at_most=0,
         ),
         Figure(name="apps, actors, groups and processes left", value=len(left), at_most=0),
