@@ -1,5 +1,10 @@
+import warnings
+
 from falcon_ray.space.observation import Measurement, Observation, TrialStatus
-from falcon_ray.studies.distributed.fleet import FleetRun, FleetTrial, configuration_on
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what Ray imports is deprecated here and there
+    from falcon_ray.studies.distributed.fleet import FleetRun, FleetTrial, configuration_on
 
 MEASURED = FleetTrial(
     observation=Observation(
