@@ -7,7 +7,7 @@ about the cluster. It does not know what is measured once the application runs.
 import logging
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -275,14 +275,16 @@ class ServeBackend:
         Returns:
             The nodes that its replicas are on.
         """
-        kills = WorkerKills()
+        with ray_failures("deploying"):
+            nodes = alive_nodes()
+            kills = WorkerKills(node_ids or nodes)  # a replica may be killed before it is seen
         try:
-            return self._start_once(app, n_replicas, node_ids, kills)
+            return self._start_once(app, n_replicas, node_ids, nodes)
         except DiedSilentlyError as first:
             logger.warning("%s: %s; starting it again", self._app_name, first)
             self._remove()
             try:
-                return self._start_once(app, n_replicas, node_ids, kills)
+                return self._start_once(app, n_replicas, node_ids, nodes)
             except DiedSilentlyError as second:
                 if kills.count() > 0:
                     raise InfeasibleError(
@@ -296,10 +298,9 @@ class ServeBackend:
         app: serve.Application,
         n_replicas: int,
         node_ids: Sequence[str],
-        kills: WorkerKills,
+        nodes: Collection[str],
     ) -> frozenset[str]:
         with ray_failures("deploying"):
-            nodes = alive_nodes()
             try:
                 serve_apps.deploy(app, self._app_name, http=self._http)
             except (RayServeException, TypeError, ValueError) as error:
@@ -310,7 +311,6 @@ class ServeBackend:
                     n_replicas=n_replicas,
                     pinned_to=frozenset(node_ids),
                     timeout_s=self._timeout_s,
-                    on_node=kills.watch,  # before its replica has loaded anything
                 )
             except (InfeasibleError, DiedSilentlyError) as error:
                 if lost := lost_nodes(nodes):

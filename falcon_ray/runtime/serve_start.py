@@ -51,7 +51,6 @@ def wait_until_running(
     n_replicas: int,
     pinned_to: Collection[str],
     timeout_s: float,
-    on_node: Callable[[str], None] = lambda _: None,
     seams: StartSeams | None = None,
 ) -> frozenset[str]:
     """Wait for an application that was deployed.
@@ -61,7 +60,6 @@ def wait_until_running(
         n_replicas: How many it has.
         pinned_to: The only nodes that its replicas can be on; none where any will do.
         timeout_s: Longest time to wait.
-        on_node: Told of the nodes that have replicas, at every look.
         seams: What is looked through.
 
     Returns:
@@ -77,11 +75,9 @@ def wait_until_running(
     polls = _polls_s()
     while True:
         state = seams.app_state(app_name)
-        nodes = frozenset(each.node_id for each in serve_apps.replicas_of(state) if each.node_id)
-        for node in nodes:
-            on_node(node)
         if state is not None and state.status == "RUNNING":
-            return nodes
+            replicas = serve_apps.replicas_of(state)
+            return frozenset(each.node_id for each in replicas if each.node_id)
         if state is not None and state.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
             raise _why_failed(state)
         now_s = seams.clock()

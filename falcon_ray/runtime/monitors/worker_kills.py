@@ -6,7 +6,7 @@ for.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import ray
@@ -22,20 +22,16 @@ Reading: TypeAlias = Callable[[], Mapping[str, int] | None]
 
 
 class WorkerKills:
-    """Memory kills on a number of nodes, each since it was first named.
+    """Memory kills on a number of nodes from now on.
 
     Args:
+        nodes: Their Ray ids.
         ask: Asks a node, given by its Ray id, and returns at once.
     """
 
-    def __init__(self, ask: Callable[[str], Reading] | None = None) -> None:
+    def __init__(self, nodes: Iterable[str], ask: Callable[[str], Reading] | None = None) -> None:
         self._ask = ask or ask_node
-        self._before: dict[str, Reading] = {}
-
-    def watch(self, node: str) -> None:
-        """Count on this node from now on, where it is not counted yet."""
-        if node not in self._before:
-            self._before[node] = self._ask(node)
+        self._before = {node: self._ask(node) for node in nodes}
 
     def count(self) -> int:
         """Kills since then; of a node that does not answer, none."""

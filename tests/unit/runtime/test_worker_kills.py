@@ -18,20 +18,16 @@ class FakeNodes:
         return lambda: said
 
 
-def test_kills_count_from_when_a_node_was_first_named() -> None:
+def test_kills_count_from_when_the_watch_began() -> None:
     nodes = FakeNodes(a={"workers": 5}, b={"workers": 1})
-    kills = WorkerKills(nodes.ask)
-    kills.watch("a")
+    kills = WorkerKills(["a"], nodes.ask)
     nodes.said["a"] = {"workers": 6, "workers/new": 1}
-    kills.watch("a")
     assert kills.count() == 2  # (6 - 5) + 1
-    assert "b" not in nodes.asked, "no replica was there"
+    assert "b" not in nodes.asked, "no replica can be there"
 
 
 def test_a_node_that_does_not_answer_says_nothing() -> None:
     nodes = FakeNodes(late={"workers": 9}, silent=None)
-    kills = WorkerKills(nodes.ask)
-    kills.watch("late")
-    kills.watch("silent")
+    kills = WorkerKills(["late", "silent"], nodes.ask)
     nodes.said = {"late": None, "silent": {"workers": 9}}
     assert kills.count() == 0
