@@ -25,7 +25,7 @@ from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient, leased
 from falcon_ray.runtime.ledger.contract import AskState
 from falcon_ray.runtime.limits.cpu_affinity import CpuEnforcement
 from falcon_ray.runtime.limits.gpu_limits import ComputeEnforcement, MemoryEnforcement
-from falcon_ray.runtime.monitors.worker_kills import WorkerKills
+from falcon_ray.runtime.monitors.worker_kills import Reading, WorkerKills
 from falcon_ray.runtime.node_health import alive_nodes, lost_nodes
 from falcon_ray.runtime.placement import batching, why_no_node_fits
 from falcon_ray.runtime.serve_start import DiedSilentlyError, lost_words, wait_until_running
@@ -204,6 +204,7 @@ class ServeBackend:
             is deployed there.
         timeout_s: Longest time from the request to a running application.
         http: Whether it has to answer HTTP.
+        ask_kills: Asks a node for what the kernel killed there; see `WorkerKills`.
     """
 
     def __init__(
@@ -213,6 +214,7 @@ class ServeBackend:
         app_name: str,
         nodes: Sequence[NodeShape],
         timeout_s: float,
+        ask_kills: Callable[[str], Reading],
         http: bool = False,
         terms: LeaseTerms | None = None,
         on_phase: Callable[[str], None] = lambda _: None,
@@ -223,6 +225,7 @@ class ServeBackend:
         self._nodes = tuple(nodes)
         self._timeout_s = timeout_s
         self._http = http
+        self._ask_kills = ask_kills
         self._terms = terms
         self._on_phase = on_phase
         self._on_reserved = on_reserved
@@ -277,7 +280,9 @@ class ServeBackend:
         """
         with ray_failures("deploying"):
             nodes = alive_nodes()
-            kills = WorkerKills(node_ids or nodes)  # a replica may be killed before it is seen
+            kills = WorkerKills(
+                node_ids or nodes, self._ask_kills
+            )  # a replica may be killed before it is seen
         try:
             return self._start_once(app, n_replicas, node_ids, nodes)
         except DiedSilentlyError as first:

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ray.tune import TuneError
 from ray.tune.search import ConcurrencyLimiter
 
 from falcon_ray.errors import ClusterError
+from falcon_ray.runtime.agents.shared import search_agents
+from falcon_ray.runtime.agents.stock import Agents
 from falcon_ray.runtime.progress import PHASE_KEY, PhaseCallback, SearchDisplay
 from falcon_ray.runtime.request_records import RequestFolder
 from falcon_ray.runtime.searcher import OBSERVATION_KEY, FalconSearch
@@ -68,25 +71,32 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(
-                    _trainable, setup=setup, requests=requests, app_prefix=app_prefix
+        with search_agents(setup.request, setup.target.response_metrics) as agents:
+            tuner = tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(
+                        _trainable,
+                        setup=replace(setup, agents=agents),
+                        requests=requests,
+                        app_prefix=app_prefix,
+                    ),
+                    DRIVER_RESOURCES,
                 ),
-                DRIVER_RESOURCES,
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(searcher, max_concurrent=parallel),
-                num_samples=-1,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(scratch.resolve()),
-                verbose=0,
-                callbacks=[PhaseCallback(display, label_of)],
-            ),
-        )
-        tuner.fit()
+                tune_config=tune.TuneConfig(
+                    search_alg=ConcurrencyLimiter(searcher, max_concurrent=parallel),
+                    num_samples=-1,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=str(scratch.resolve()),
+                    verbose=0,
+                    callbacks=[
+                        PhaseCallback(display, label_of),
+                        _EndedTrials(agents, app_prefix),
+                    ],
+                ),
+            )
+            tuner.fit()
     except TuneError as error:
         raise ClusterError(f"Ray Tune gave up: {str(error).strip().splitlines()[-1]}") from error
     finally:
@@ -94,6 +104,18 @@ def run_trials(
     if not searcher.end_reason:
         # Tune takes SIGINT for itself, stops what runs, and returns as if all were done.
         raise KeyboardInterrupt
+
+
+class _EndedTrials(tune.Callback):
+    """Has ended what a trial had borrowed whose process is gone; one that ended has nothing."""
+
+    def __init__(self, agents: Agents, app_prefix: str) -> None:
+        self._agents = agents
+        self._app_prefix = app_prefix
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002 - Tune's signature
+        """Nobody else can know."""
+        self._agents.forget(f"{self._app_prefix}{trial.config[NAME_KEY]}")
 
 
 def _trainable(

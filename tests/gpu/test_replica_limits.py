@@ -90,7 +90,7 @@ print(json.dumps({**limits.enforcement(), **limits.environment()}))
 def test_nvml_sees_what_a_process_allocates() -> None:
     pytest.importorskip("pynvml")
     said = _said("""
-from falcon_ray.runtime.monitors.device_monitor import local_watch
+from falcon_ray.runtime.monitors.watch_actor import local_watch
 held = torch.empty(2**30, dtype=torch.uint8, device="cuda")
 watch = local_watch([os.getpid()])
 usage = watch.usage().gpu

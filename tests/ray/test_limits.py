@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -13,6 +13,7 @@ import ray
 from ray import serve
 
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.agents.shared import own_agents
 from falcon_ray.runtime.limits import replica_limits
 from falcon_ray.runtime.limits.cpu_affinity import CorePool, LinuxAffinity
 from falcon_ray.runtime.model_reference import ModelReference
@@ -92,7 +93,7 @@ def test_two_replicas_are_kept_to_different_cores_and_a_killed_one_leaves_its_co
     assert frozenset({int(facts.environment["cores"])}) in before.values()
     assert facts.environment["threads"] == "1"
 
-    with device_monitor().watch(two_replicas) as usage:
+    with device_monitor(APP, _no_other_node).watch(two_replicas) as usage:
         assert usage.memory_gib is not None
         assert 0.05 < usage.memory_gib < 4  # torch alone takes a few hundred MiB
         assert usage.out_of_memory_kills == 0
@@ -109,25 +110,40 @@ def test_two_replicas_are_kept_to_different_cores_and_a_killed_one_leaves_its_co
     assert (after[replacement], after[survivor]) == (before[killed], before[survivor])
 
 
-def test_another_nodes_actor_watches_until_it_is_stopped() -> None:
+def _no_other_node(node: str) -> NoReturn:
+    raise AssertionError(f"{node} is not this node")
+
+
+def test_another_nodes_actor_watches_until_it_is_told_to_stop(request_ref: ray.ObjectRef) -> None:
     # The only node there is stands for the other one.
     node = ray.get_runtime_context().get_node_id()
-    watch = RemoteWatch(node, [os.getpid()])
-    usage = watch.usage()
-    assert usage is not None
-    assert usage.memory_bytes > 50 * 2**20  # a process with Ray and torch takes hundreds of MiB
-    watch.stop()
-    last = watch.usage()
-    assert last is not None, "what it saw is still known"
-    assert last.memory_bytes >= usage.memory_bytes
+    with own_agents(request_ref) as agents:
+        actor = agents.watch("trial", node)
+        watch = RemoteWatch(actor, name="trial", node=node, pids=[os.getpid()])
+        usage = watch.usage()
+        assert usage is not None
+        assert usage.memory_bytes > 50 * 2**20  # a process with Ray and torch takes hundreds of MiB
+        watch.stop()
+        last = watch.usage()
+        assert last is not None, "what it saw is still known"
+        assert last.memory_bytes >= usage.memory_bytes
+        assert "WatchActor" in {each.class_name for each in live_actors()}
     wait_until(
-        lambda: "LocalWatchActor" not in {each.class_name for each in live_actors()},
-        "the watch ends",
+        lambda: "WatchActor" not in {each.class_name for each in live_actors()},
+        "the actor ends",
         timeout_s=10,
     )
 
 
-def test_a_node_that_is_gone_is_not_watched() -> None:
-    watch = RemoteWatch("0" * 56, [1])
-    assert watch.usage() is None
-    watch.stop()
+def test_a_node_that_is_gone_is_not_watched(request_ref: ray.ObjectRef) -> None:
+    gone = "0" * 56
+    with own_agents(request_ref) as agents:
+        watch = RemoteWatch(agents.watch("trial", gone), name="trial", node=gone, pids=[1])
+        assert watch.usage() is None
+        watch.stop()
+
+
+@pytest.fixture
+def request_ref() -> ray.ObjectRef:
+    """An example request that no driver sends."""
+    return ray.put(None)

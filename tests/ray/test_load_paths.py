@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NoReturn
 
 import aiohttp
 import numpy as np
@@ -13,10 +14,12 @@ from ray import serve
 
 from falcon_ray.errors import ClusterError, TrialFailedError
 from falcon_ray.runtime import serve_apps
+from falcon_ray.runtime.agents.shared import own_agents
 from falcon_ray.runtime.load.generators import InsideLoad, handle_load, http_load
 from falcon_ray.runtime.load.placement import DriverPool
 from falcon_ray.runtime.load.transport import HttpBody
 from falcon_ray.runtime.model_reference import ModelReference, Sample
+from falcon_ray.runtime.monitors.worker_kills import asking
 from falcon_ray.runtime.ray_session import live_nodes
 from falcon_ray.runtime.serve_backend import AppEndpoint, ServeBackend
 from falcon_ray.runtime.target import ModelTarget
@@ -41,15 +44,26 @@ def _deployed(*, replicas: int = 1) -> Iterator[AppEndpoint]:
     configuration = Configuration(
         {"cpu_cores": 1, "batch_size": BATCH, "batch_wait_ms": 0, "replicas": replicas}
     )
-    backend = ServeBackend(TARGET, app_name=APP, nodes=live_nodes(), timeout_s=60, http=True)
+    backend = ServeBackend(
+        TARGET,
+        app_name=APP,
+        nodes=live_nodes(),
+        timeout_s=60,
+        ask_kills=asking(_no_other_node),
+        http=True,
+    )
     with backend.deploy(configuration, Reservation()) as endpoint:
         yield endpoint
 
 
+def _no_other_node(node: str) -> NoReturn:
+    raise AssertionError(f"{node} is not this node")
+
+
 @contextmanager
 def _drivers() -> Iterator[DriverPool]:
-    with DriverPool(ray.put(_sample()), concurrency=2 * BATCH) as drivers:
-        yield drivers
+    with own_agents(ray.put(_sample())) as agents:
+        yield DriverPool(agents, APP, concurrency=2 * BATCH)
 
 
 def _sample() -> Sample:

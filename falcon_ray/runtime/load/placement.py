@@ -7,15 +7,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from falcon_ray.runtime.faults import ray_failures
-from falcon_ray.runtime.load.driver import LoadDriver
-from falcon_ray.runtime.references import Reference
 
 logger = logging.getLogger(__name__)
 
@@ -81,36 +78,36 @@ def clock_offset_s(
     return offset_s
 
 
+class DriverSource(Protocol):
+    """Where drivers come from."""
+
+    def drivers(self, borrower: str, node: str, n: int) -> list[Any]:
+        """So many drivers on a node, beyond those that the borrower has; not waited for."""
+        ...
+
+    def end(self, borrower: str, drivers: Sequence[Any]) -> None:
+        """These are of no more use."""
+        ...
+
+
 class DriverPool:
     """The driver actors of one trial; none before it is known on which nodes they are wanted.
 
     Args:
-        request: The example request in Ray's object store.
+        source: Where they come from, and go when the trial has ended.
+        borrower: Name of the trial to it.
         concurrency: Requests in flight that have to be supported.
-        response_metrics: A function from one answer to numbers by name, or None.
     """
 
-    def __init__(
-        self,
-        request: Any,  # noqa: ANN401 - whatever the target takes
-        *,
-        concurrency: int,
-        response_metrics: Reference | None = None,
-    ) -> None:
-        self._request = request
+    def __init__(self, source: DriverSource, borrower: str, *, concurrency: int) -> None:
+        self._source = source
+        self._borrower = borrower
         self._n_clients = concurrency
-        self._response_metrics = response_metrics
         self._factor = 1
         self._here = ray.get_runtime_context().get_node_id()
         self._nodes: tuple[str, ...] = (self._here,)
         self._actors: dict[str, list[Any]] = {}
         self._up: set[Any] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def start_on(self, nodes: Sequence[str]) -> None:
         """Start the first drivers on these nodes, and do not wait for them: the app starts as well.
@@ -159,12 +156,6 @@ class DriverPool:
         self._factor *= 2
         return True
 
-    def close(self) -> None:
-        """End the driver processes."""
-        for actors in self._actors.values():
-            self._end(actors)
-        self._actors = {}
-
     def _wanted(self, factor: int) -> dict[str, int]:
         return drivers_by_node(
             self._nodes, n_clients=self._n_clients, factor=factor, cpus=_cpus_by_node()
@@ -173,15 +164,11 @@ class DriverPool:
     def _start(self, wanted: Mapping[str, int]) -> None:
         for node, n in wanted.items():
             actors = self._actors.setdefault(node, [])
-            remote = ray.remote(LoadDriver).options(
-                num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-            )
-            while len(actors) < n:
-                actors.append(remote.remote(self._request, self._response_metrics))
+            if len(actors) < n:
+                actors += self._source.drivers(self._borrower, node, n - len(actors))
 
     def _end(self, actors: Sequence[Any]) -> None:
-        for actor in actors:
-            ray.kill(actor)
+        self._source.end(self._borrower, actors)
         self._up -= set(actors)
 
     def _is_alive(self, actor: Any) -> bool:  # noqa: ANN401 - an actor's handle
@@ -193,10 +180,9 @@ class DriverPool:
             logger.info("a load driver is gone: %s", error)
         except TimeoutError:
             logger.warning("a load driver did not answer for %g s; it is replaced", timeout_s)
-            ray.kill(actor)
         else:
             return True
-        self._up.discard(actor)
+        self._end([actor])
         return False
 
     def _offset_s(self, node: str, actor: Any) -> float:  # noqa: ANN401 - an actor's handle

@@ -1,6 +1,6 @@
 """What the replicas of a deployment take, seen from outside their processes, on every node.
 
-This process watches those of its own node; on each other node a small actor does. Of a node that
+This process watches those of its own node; on each other node an actor does. Of a node that
 does not answer in time, what it said last counts; one that never did is left out of the sum: it
 says nothing against the trial.
 """
@@ -12,11 +12,9 @@ from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from falcon_ray.runtime.cgroups import Cgroups
-from falcon_ray.runtime.monitors.node_watch import LocalWatch, NodeUsage
-from falcon_ray.runtime.monitors.nvml_monitor import open_nvml
+from falcon_ray.runtime.monitors.node_watch import NodeUsage
+from falcon_ray.runtime.monitors.watch_actor import local_watch
 from falcon_ray.trial.protocols import DeviceMonitor, DeviceUsage, Endpoint
 
 logger = logging.getLogger(__name__)
@@ -119,37 +117,41 @@ class CombinedUsage:
         return [usage for usage in usages if usage is not None]
 
 
-def device_monitor() -> DeviceMonitor[ProcessEndpoint]:
-    """Watches replicas on all nodes of the Ray that this process is connected to."""
+def device_monitor(name: str, watch_on: Callable[[str], Any]) -> DeviceMonitor[ProcessEndpoint]:
+    """Watches replicas on all nodes of the Ray that this process is connected to.
+
+    Args:
+        name: Of whoever watches, alone of that name.
+        watch_on: Gives the `WatchActor` of a node, given by its Ray id.
+    """
     here = ray.get_runtime_context().get_node_id()
 
     def watch(node: str, pids: Sequence[int]) -> NodeWatch:
-        return local_watch(pids) if node == here else RemoteWatch(node, pids)
+        if node == here:
+            return local_watch(pids)
+        return RemoteWatch(watch_on(node), name=name, node=node, pids=pids)
 
     return ReplicaMonitor(watch)
 
 
-def local_watch(pids: Sequence[int]) -> LocalWatch:
-    """Watches processes of this machine with all that it offers."""
-    return LocalWatch(pids, nvml=open_nvml(), cgroups=Cgroups())
-
-
 class RemoteWatch:
-    """Watches processes of another node by an actor there, which takes no CPU of it.
+    """Watches processes of another node by the actor there.
 
     Args:
-        node: Its Ray id.
+        actor: Handle of a `WatchActor`.
+        name: Of the watch.
+        node: The node's Ray id, for the log.
         pids: The processes.
     """
 
-    def __init__(self, node: str, pids: Sequence[int]) -> None:
-        make = ray.remote(num_cpus=0, max_restarts=0)(LocalWatchActor)
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
+    def __init__(self, actor: Any, *, name: str, node: str, pids: Sequence[int]) -> None:  # noqa: ANN401
+        self._actor = actor
+        self._name = name
         self._node = node
         self._lost = False
         self._known: NodeUsage | None = None
+        actor.begin.remote(name, list(pids))
         # Its start should not fall into what is measured.
-        self._actor: Any = make.options(scheduling_strategy=there).remote(list(pids))
         self._ask(START_TIMEOUT_S)
 
     def usage(self) -> NodeUsage | None:
@@ -161,31 +163,16 @@ class RemoteWatch:
     def stop(self) -> None:
         """See `NodeWatch.stop`."""
         with suppress(RayError):
-            ray.kill(self._actor)
+            self._actor.finish.remote(self._name)
 
     def _ask(self, timeout_s: float) -> None:
         try:
-            self._known = ray.get(self._actor.usage.remote(), timeout=timeout_s)
+            self._known = ray.get(self._actor.usage.remote(self._name), timeout=timeout_s)
         except RayActorError as error:
             self._lost = True
             logger.info("replicas on node %s are watched no more: %s", self._node[:8], error)
         except (RayError, TimeoutError) as error:
             logger.info("the watch on node %s did not answer: %s", self._node[:8], error)
-
-
-class LocalWatchActor:
-    """A `LocalWatch` in an actor, which ends with it.
-
-    Args:
-        pids: Processes of the actor's node.
-    """
-
-    def __init__(self, pids: Sequence[int]) -> None:
-        self._watch = local_watch(pids)
-
-    def usage(self) -> NodeUsage:
-        """See `LocalWatch.usage`."""
-        return self._watch.usage()
 
 
 def _by_node(processes: Sequence[tuple[str, int]]) -> Mapping[str, Sequence[int]]:

@@ -5,15 +5,14 @@ whose processes run in other groups are not counted. The module does not know wh
 for.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from falcon_ray.runtime.cgroups import Cgroups, kills_since
+from falcon_ray.runtime.cgroups import kills_since
+from falcon_ray.runtime.monitors.watch_actor import kills_of_this_group
 
 ASK_TIMEOUT_S = 10.0
 
@@ -29,8 +28,8 @@ class WorkerKills:
         ask: Asks a node, given by its Ray id, and returns at once.
     """
 
-    def __init__(self, nodes: Iterable[str], ask: Callable[[str], Reading] | None = None) -> None:
-        self._ask = ask or ask_node
+    def __init__(self, nodes: Iterable[str], ask: Callable[[str], Reading]) -> None:
+        self._ask = ask
         self._before = {node: self._ask(node) for node in nodes}
 
     def count(self) -> int:
@@ -44,23 +43,26 @@ class WorkerKills:
         )
 
 
-def ask_node(node: str) -> Reading:
-    """Ask a node of the cluster by a task there, which is in the group of its workers."""
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    task = ray.remote(num_cpus=0, max_retries=0)(kills_of_this_group)
-    asked = task.options(scheduling_strategy=there).remote()
+def asking(watch_on: Callable[[str], Any]) -> Callable[[str], Reading]:
+    """Asks nodes of the cluster.
 
-    def read() -> Mapping[str, int] | None:
-        try:
-            return ray.get(asked, timeout=ASK_TIMEOUT_S)
-        except (RayError, TimeoutError):
-            ray.cancel(asked)
-            return None
+    Args:
+        watch_on: Gives the `WatchActor` of another node, given by its Ray id.
+    """
+    here = ray.get_runtime_context().get_node_id()
 
-    return read
+    def ask(node: str) -> Reading:
+        if node == here:
+            said = kills_of_this_group()
+            return lambda: said
+        asked = watch_on(node).kills.remote()
 
+        def read() -> Mapping[str, int] | None:
+            try:
+                return ray.get(asked, timeout=ASK_TIMEOUT_S)
+            except (RayError, TimeoutError):
+                return None
 
-def kills_of_this_group() -> Mapping[str, int]:
-    """Kills so far in the group of this process and below it; empty where nothing counts them."""
-    counter = Cgroups().kill_counter(os.getpid())
-    return {} if counter is None else counter.read()
+        return read
+
+    return ask

@@ -19,7 +19,12 @@ LAPTOP = NodeShape(cpus=2, ram_gib=8.0, gpu_type=None, n_gpus=0)
 def reserved(told: list[Sequence[str]], *, cpu_cores: int) -> None:
     configuration = Configuration({"cpu_cores": cpu_cores, "batch_size": 1, "replicas": 1})
     backend = ServeBackend(
-        MODEL, app_name="app", nodes=[LAPTOP], timeout_s=1.0, on_reserved=told.append
+        MODEL,
+        app_name="app",
+        nodes=[LAPTOP],
+        timeout_s=1.0,
+        ask_kills=lambda _: lambda: None,
+        on_reserved=told.append,
     )
     with backend.reserve(configuration) as reservation:
         assert tuple(told[-1]) == reservation.node_ids

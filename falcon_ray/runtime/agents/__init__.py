@@ -1,0 +1,1 @@
+"""Processes of ours beside the replicas: load drivers, and watches of what replicas take."""
