@@ -39,7 +39,11 @@ def own_agents(
         request: The example request in Ray's object store.
         response_metrics: A function from one answer to numbers by name, or None.
     """
-    stock = AgentStock(_making(request, response_metrics), time.monotonic)
+
+    def driver(node: str) -> Any:  # noqa: ANN401 - an actor's handle
+        return _load_driver(node, request, response_metrics)
+
+    stock = AgentStock(Making(driver=driver, watch=_watch, end=_end), time.monotonic)
     try:
         yield stock
     finally:
@@ -60,10 +64,10 @@ def search_agents(
             # Where a search runs is the head, as a rule, and no node that comes and goes.
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
         )
-        .remote([request], response_metrics)
+        .remote()
     )
     try:
-        yield SharedAgents(stock)
+        yield SharedAgents(stock, request, response_metrics)
     finally:
         with suppress(RayError, TimeoutError):
             ray.get(stock.close.remote(), timeout=ASK_TIMEOUT_S)
@@ -76,14 +80,21 @@ class SharedAgents:
 
     Attributes:
         stock: Handle of a `SharedStock`.
+        request: The example request in Ray's object store.
+        response_metrics: A function from one answer to numbers by name, or None.
     """
 
     stock: Any
+    request: ray.ObjectRef
+    response_metrics: Reference | None
 
     def drivers(self, borrower: str, node: str, n: int) -> list[Any]:
         """See `Agents.drivers`."""
+        # In a list, so that Ray leaves the request where it is; with every call, as a stock that
+        # has started again knows nothing.
+        wanted = self.stock.drivers.remote(borrower, node, n, [self.request], self.response_metrics)
         with ray_failures("asking for load drivers"):
-            return ray.get(self.stock.drivers.remote(borrower, node, n), timeout=ASK_TIMEOUT_S)
+            return ray.get(wanted, timeout=ASK_TIMEOUT_S)
 
     def watch(self, borrower: str, node: str) -> Any:  # noqa: ANN401 - an actor's handle
         """See `Agents.watch`."""
@@ -104,22 +115,25 @@ class SharedAgents:
 
 
 class SharedStock:
-    """An `AgentStock` as an asyncio actor, which ends what is idle for long.
+    """An `AgentStock` as an asyncio actor, which ends what is idle for long."""
 
-    Args:
-        request: The example request in Ray's object store, in a list, so that Ray leaves it there.
-        response_metrics: A function from one answer to numbers by name, or None.
-    """
-
-    def __init__(
-        self, request: Sequence[ray.ObjectRef], response_metrics: Reference | None
-    ) -> None:
-        self._stock = AgentStock(_making(request[0], response_metrics), time.monotonic)
+    def __init__(self) -> None:
+        self._wanted: tuple[ray.ObjectRef, Reference | None] | None = None
+        making = Making(driver=self._driver, watch=_watch, end=_end)
+        self._stock = AgentStock(making, time.monotonic)
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def drivers(self, borrower: str, node: str, n: int) -> list[Any]:
-        """See `Agents.drivers`."""
+    async def drivers(
+        self,
+        borrower: str,
+        node: str,
+        n: int,
+        request: Sequence[ray.ObjectRef],
+        response_metrics: Reference | None,
+    ) -> list[Any]:
+        """See `Agents.drivers`; a search's trials all send the same request."""
         self._start()
+        self._wanted = (request[0], response_metrics)
         return self._stock.drivers(borrower, node, n)
 
     async def watch(self, borrower: str, node: str) -> Any:  # noqa: ANN401 - an actor's handle
@@ -153,15 +167,17 @@ class SharedStock:
             await asyncio.sleep(SWEEP_S)
             self._stock.sweep()
 
+    def _driver(self, node: str) -> Any:  # noqa: ANN401 - an actor's handle
+        assert self._wanted is not None, "drivers() has said what they send"
+        return _load_driver(node, *self._wanted)
 
-def _making(request: ray.ObjectRef, response_metrics: Reference | None) -> Making:
-    def driver(node: str) -> Any:  # noqa: ANN401 - an actor's handle
-        return ray.remote(LoadDriver).options(**_on(node)).remote(request, response_metrics)
 
-    def watch(node: str) -> Any:  # noqa: ANN401 - an actor's handle
-        return ray.remote(WatchActor).options(**_on(node)).remote()
+def _load_driver(node: str, request: ray.ObjectRef, metrics: Reference | None) -> Any:  # noqa: ANN401
+    return ray.remote(LoadDriver).options(**_on(node)).remote(request, metrics)
 
-    return Making(driver=driver, watch=watch, end=_end)
+
+def _watch(node: str) -> Any:  # noqa: ANN401 - an actor's handle
+    return ray.remote(WatchActor).options(**_on(node)).remote()
 
 
 def _on(node: str) -> dict[str, Any]:
