@@ -18,18 +18,14 @@ from ray.serve.exceptions import RayServeException
 
 from falcon_ray.errors import ClusterError, SearchInterruptedError
 from falcon_ray.report.record import read_search
-from falcon_ray.runtime.cluster_watchdog import ended_with_cluster
 from falcon_ray.runtime.job_package import is_job
-from falcon_ray.runtime.node_health import cluster_answers
+from falcon_ray.runtime.last_words import last_words
 from falcon_ray.runtime.ray_session import Cluster
 from falcon_ray.runtime.signal_watchdog import ended_by_force
 
 GRACE_S = 12.0
 """From SIGTERM to the end of a search and of its own Ray. Where the whole group was told, and so
 the Ray too, leaving it takes some 9 s: its client waits 5 s for a server that is gone."""
-
-LOST_S = 45.0
-"""A head that starts again within this time is found again; Ray itself gives up after 60 s."""
 
 
 @contextmanager
@@ -41,18 +37,19 @@ def resumable(directory: Path, cluster: Cluster) -> Iterator[None]:
         n_trials = len(read_search(directory).trials)
         return f"interrupted after {n_trials} trials; go on with: {command}"
 
-    def lost() -> str:
-        return f"falcon-ray: the cluster does not answer any more; on another go on with: {command}"
-
-    watchdog = ended_with_cluster(
-        cluster_answers(), after_s=LOST_S, last_words=lost, exit_code=ClusterError.exit_code
+    gone = (
+        "falcon-ray: the search's process was ended, by Ray where its node is gone or by the "
+        f"system where memory is short; go on with: {command}"
     )
     try:
-        with (
-            nullcontext() if cluster.is_local else watchdog,
-            _sigterm_as_interrupt(cluster, lambda: f"falcon-ray: {interrupted()}"),
-        ):
-            yield
+        with last_words(gone) as others_were_said:
+
+            def cut_off() -> str:
+                others_were_said()
+                return f"falcon-ray: {interrupted()}"
+
+            with _sigterm_as_interrupt(cluster, cut_off):
+                yield
     except KeyboardInterrupt:
         raise SearchInterruptedError(interrupted()) from None
     except (RayError, RayServeException) as error:

@@ -6,7 +6,7 @@ listens. The module knows nodes. It does not know what ran on them.
 """
 
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import ray
@@ -15,8 +15,8 @@ CONNECT_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """A process of Ray's that stands for a node or a cluster, by where it listens."""
+class Raylet:
+    """The Ray process that stands for a node, by where it listens."""
 
     address: str
     port: int
@@ -28,12 +28,6 @@ class Listener:
         except OSError:
             return False
         return True
-
-
-def cluster_answers() -> Callable[[], bool]:
-    """Asks whether the head of the cluster that this process is connected to still listens."""
-    address, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    return Listener(address, int(port)).answers
 
 
 def alive_nodes() -> frozenset[str]:
@@ -49,9 +43,9 @@ def lost_nodes(nodes: Collection[str]) -> frozenset[str]:
     return frozenset(each for each in nodes if each not in raylets or not raylets[each].answers())
 
 
-def _raylets() -> dict[str, Listener]:
+def _raylets() -> dict[str, Raylet]:
     return {
-        node["NodeID"]: Listener(node["NodeManagerAddress"], node["NodeManagerPort"])
+        node["NodeID"]: Raylet(node["NodeManagerAddress"], node["NodeManagerPort"])
         for node in ray.nodes()
         if node["Alive"]
     }

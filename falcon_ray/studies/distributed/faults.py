@@ -196,9 +196,10 @@ def _lost(run: Path, store: Path) -> bytes:
                 timeout_s=BEGIN_TIMEOUT_S,
             )
             measured = search.journal()
-        # Ray itself ends a process whose node is gone; it hands over no error that could be told.
+        # Ray itself ends a process whose node is gone; what is said then is said for it.
         if search.end(timeout_s=NOTICE_S) == 0:
             raise GaveUpError(f"the search went on without its cluster: {search.said()}")
+        search.wait_until_said(f"--resume {run}", timeout_s=NOTICE_S)
         return measured
 
 

@@ -75,6 +75,18 @@ class LiveSearch:
                 raise GaveUpError(f"waited {timeout_s:g} s in vain until {what}: {self.said()}")
             time.sleep(_POLL_S)
 
+    def wait_until_said(self, words: str, *, timeout_s: float) -> None:
+        """Wait for words of its own, or of what speaks for it once it has ended.
+
+        Raises:
+            GaveUpError: They were not said in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while words not in self.log.read_text(errors="replace"):
+            if time.monotonic() > deadline:
+                raise GaveUpError(f"nobody said {words!r}: {self.said()}")
+            time.sleep(_POLL_S)
+
     def end(self, *, timeout_s: float) -> int:
         """Wait for its end; the exit code.
 
