@@ -8,11 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from falcon_ray.errors import ClusterError
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_nodes import ledger_nodes, node_types
-from falcon_ray.runtime.ledger.actor import Ledger, LedgerParts
+from falcon_ray.runtime.ledger.actor import Ledger, LedgerAbout, LedgerParts
 from falcon_ray.runtime.ledger.admission import LEASE_S
 from falcon_ray.runtime.ledger.client import HEARTBEAT_S
 from falcon_ray.runtime.ledger.contract import LedgerNode, NodeType
@@ -28,6 +30,8 @@ LEDGER_NAME = "falcon_ledger"
 NAMESPACE = "falcon_ray"
 TYPES_S = 30.0
 """How old what is known of the autoscaler may be: an administrator changes it, if anybody."""
+ABOUT_TIMEOUT_S = 30.0
+GONE_POLL_S = 0.05
 AT_ONCE = 4096
 """Calls that may wait in the ledger: one of each trial that waits for its resources."""
 
@@ -116,6 +120,44 @@ def cluster_ledger() -> Any:  # noqa: ANN401 - an actor's handle
         "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=True),
     }
     return ray.remote(ClusterLedger).options(**options).remote(LEASE_S)
+
+
+def renew_ledger(version: str) -> None:
+    """Have the cluster's ledger be of this version of falcon_ray, where nobody uses another.
+
+    Args:
+        version: This one.
+
+    Raises:
+        ClusterError: Searches of another version are at work.
+    """
+    ledger = cluster_ledger()
+    try:
+        about: LedgerAbout = ray.get(ledger.about.remote(), timeout=ABOUT_TIMEOUT_S)
+    except RayError as error:
+        logger.info("the ledger does not say what it is: %s", error)  # it may be starting again
+        return
+    if about.version == version:
+        return
+    if about.n_searches:
+        raise ClusterError(
+            f"searches of falcon_ray {about.version} ({about.n_searches}) are at work on this "
+            f"cluster, and this is {version}: use that version, or search once they have ended"
+        )
+    logger.info("a ledger of falcon_ray %s is replaced", about.version)
+    ray.kill(ledger)
+    _wait_until_gone()
+
+
+def _wait_until_gone() -> None:
+    deadline_s = time.monotonic() + ABOUT_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        try:
+            ray.get_actor(LEDGER_NAME, NAMESPACE)
+        except ValueError:
+            return
+        time.sleep(GONE_POLL_S)
+    raise ClusterError("the ledger of another version of falcon_ray does not end; try again")
 
 
 def _app_names() -> Iterable[str]:

@@ -21,7 +21,7 @@ from falcon_ray.report.record import SearchHeader, SearchRecord, read_search
 from falcon_ray.report.spend import spend
 from falcon_ray.report.valuation import highest, value_trials
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.cluster_ledger import cluster_ledger
+from falcon_ray.runtime.cluster_ledger import cluster_ledger, renew_ledger
 from falcon_ray.runtime.cluster_nodes import ledger_nodes
 from falcon_ray.runtime.cluster_readiness import ClusterReadiness
 from falcon_ray.runtime.confirmation import confirm, confirmation_app, measured_in_task
@@ -29,6 +29,7 @@ from falcon_ray.runtime.emulated.replica import EMULATED_REQUEST
 from falcon_ray.runtime.emulated.setup import emulated_model, emulated_target
 from falcon_ray.runtime.held_times import HeldTimes
 from falcon_ray.runtime.incumbent import rate_to_beat_rps
+from falcon_ray.runtime.job_package import own_version
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient
 from falcon_ray.runtime.metrics import SEARCH_METRICS
 from falcon_ray.runtime.parallelism import trials_at_once
@@ -109,6 +110,7 @@ class SearchTrials:
             usd=spend(record).total_usd or 0.0,
             max_cost_usd=self._request.max_cost_usd,
         )
+        renew_ledger(own_version())
         self._ledger.join(header.search_id)
         try:
             if serve_apps.start_serve(http=self._request.workload.path is LoadPath.HTTP):

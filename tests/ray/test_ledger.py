@@ -8,8 +8,10 @@ import pytest
 import ray
 from ray import serve
 
+from falcon_ray.errors import ClusterError
 from falcon_ray.runtime import serve_apps
-from falcon_ray.runtime.cluster_ledger import cluster_ledger
+from falcon_ray.runtime.cluster_ledger import cluster_ledger, renew_ledger
+from falcon_ray.runtime.job_package import own_version
 from falcon_ray.runtime.ledger.client import LeaseTerms, LedgerClient, leased
 from falcon_ray.runtime.ledger.contract import AskState
 from falcon_ray.runtime.testbed.leftovers import live_actors
@@ -91,3 +93,20 @@ def test_an_application_whose_trial_is_gone_is_deleted(ledger: LedgerClient) -> 
     serve_apps.deploy(Orphan.bind(), name)
     wait_until(lambda: name in serve_apps.app_names(), "the app is there", timeout_s=30)
     wait_until(lambda: name not in serve_apps.app_names(), "the app is deleted", timeout_s=60)
+
+
+def test_a_ledger_of_another_version_is_replaced_once_no_search_uses_it(
+    ledger: LedgerClient,
+) -> None:
+    before = _ledger_pid()
+    renew_ledger(own_version())
+    assert _ledger_pid() == before
+    ledger.join("0a1b2c")
+    with pytest.raises(
+        ClusterError, match=r"searches of falcon_ray .* \(1\) are at work .* this is 9\.9\.9"
+    ):
+        renew_ledger("9.9.9")
+    ledger.leave("0a1b2c")
+    renew_ledger("9.9.9")
+    cluster_ledger()
+    wait_until(lambda: _ledger_pid() not in (0, before), "another takes its place", timeout_s=60)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from falcon_ray.runtime.job_package import own_version
 from falcon_ray.runtime.ledger.admission import Admission
 from falcon_ray.runtime.ledger.contract import Answer, Ask, AskState, LedgerNode, NodeType
 from falcon_ray.runtime.ledger.janitor import Janitor, app_of
@@ -71,6 +72,19 @@ class LedgerParts:
     clock: Callable[[], float] = time.monotonic
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerAbout:
+    """What a search of another version has to know.
+
+    Attributes:
+        version: Of falcon_ray, whose code the ledger runs.
+        n_searches: That are at work.
+    """
+
+    version: str
+    n_searches: int
+
+
 class Ledger:
     """The actor behind `client.py`; every method may be called again to no further effect.
 
@@ -120,6 +134,10 @@ class Ledger:
             if app_of(lease_id) == app_name:
                 self._admission.give_back(lease_id, self._parts.clock())
         await self._decide()
+
+    async def about(self) -> LedgerAbout:
+        """Whose code this is, and who uses it."""
+        return LedgerAbout(own_version(), self._presence.n_at_work(self._parts.clock()))
 
     async def join(self, search_id: str) -> None:
         """A search begins; it waits while another one that has left ends Serve."""

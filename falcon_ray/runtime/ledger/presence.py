@@ -25,6 +25,10 @@ class Presence:
         """How long a search has to wait before it joins, at most: one that left ends Serve."""
         return 0.0 if self._ends_until_s is None else max(0.0, self._ends_until_s - now_s)
 
+    def n_at_work(self, now_s: float) -> int:
+        """Searches that were heard of lately."""
+        return sum(now_s - heard_s < SILENT_S for heard_s in self._heard_s.values())
+
     def join(self, search_id: str, now_s: float) -> None:
         """A search begins; it looks for Serve after that, which nobody ends while it is there."""
         self._heard_s[search_id] = now_s
@@ -43,8 +47,7 @@ class Presence:
         """A search ends; whether it is to end the Serve that one of them started, and tell then."""
         self._heard_s.pop(search_id, None)
         self._left.add(search_id)
-        others = any(now_s - heard_s < SILENT_S for heard_s in self._heard_s.values())
-        ends = self._serve_is_ours and not others
+        ends = self._serve_is_ours and not self.n_at_work(now_s)
         self._serve_is_ours &= not ends
         if ends:
             self._ends_until_s = now_s + END_S
