@@ -36,6 +36,8 @@ class PlannedNode:
         max_workers: How many may run at once; 1 for the head.
         price: Of one.
         zones: Availability zones that offer it and may be used, at least one.
+        most_usd_per_hour: What one can come to cost; None where `price` is fixed. For spot it is
+            the price on demand, which nobody exceeds who names no price limit.
     """
 
     name: str
@@ -44,6 +46,7 @@ class PlannedNode:
     max_workers: int
     price: Price
     zones: tuple[str, ...]
+    most_usd_per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
