@@ -61,7 +61,7 @@ def explained(error: BotoCoreError | ClientError, *, doing: str) -> FalconRayErr
         )
     if isinstance(error, _NO_CREDENTIALS):
         return ClusterError(f"{doing}: no AWS credentials ({_one_line(error)}); {_LOG_IN}")
-    if isinstance(error, boto.HTTPClientError):
+    if isinstance(error, (boto.ConnectionError, boto.HTTPClientError)):
         return ClusterError(
             f"{doing}: AWS cannot be reached ({_one_line(error)}); check the network and the "
             "region's name"
@@ -69,7 +69,7 @@ def explained(error: BotoCoreError | ClientError, *, doing: str) -> FalconRayErr
     return ClusterError(f"{doing}: {_one_line(error)}")
 
 
-def missing_permission(error: Exception | None) -> str | None:
+def missing_permission(error: BaseException | None) -> str | None:
     """The action that was denied, such as "ec2:RunInstances"; None for other errors."""
     if not isinstance(error, ClientError) or _code(error) not in _DENIED:
         return None

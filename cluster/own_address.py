@@ -13,32 +13,26 @@ _SERVICE = "https://checkip.amazonaws.com"
 _NEXT = "say ssh_from in the cluster's file, such as 203.0.113.7/32"
 
 
-def own_address() -> str:
-    """The caller's public IPv4 address.
+def own_address(service: str = _SERVICE) -> str:
+    """The network of the caller's public address alone, such as "203.0.113.7/32".
+
+    Args:
+        service: An URL that answers with the address it is asked from.
 
     Raises:
-        ClusterError: Nobody says.
+        ClusterError: It does not answer, or with something else.
     """
     try:
-        with urllib.request.urlopen(_SERVICE, timeout=5) as answer:
-            text = answer.read(100).decode("ascii", "replace")
-    except OSError as error:  # URLError and time-outs are among them
+        with urllib.request.urlopen(service, timeout=5) as answer:  # noqa: S310 - an https constant
+            text = answer.read(100).decode("ascii", "replace").strip()
+    except OSError as error:  # which time-outs and refusals of urllib are
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ClusterError(
-            f"{_SERVICE} does not say what address you have: {reason}; {_NEXT}"
-        ) from (None)
-    return network_of(text)
-
-
-def network_of(text: str) -> str:
-    """The network of this one address, "203.0.113.7/32".
-
-    Raises:
-        ClusterError: It is none of IPv4.
-    """
+            f"{service} does not say what address you have: {reason}; {_NEXT}"
+        ) from (error)
     try:
-        return str(ipaddress.IPv4Network(text.strip()))
+        return f"{ipaddress.IPv4Address(text)}/32"
     except ValueError:
         raise ClusterError(
-            f"{_SERVICE} says that your address is {text.strip()!r}, which is none of IPv4; {_NEXT}"
+            f"{service} says that your address is {text!r}, which is none of IPv4; {_NEXT}"
         ) from None

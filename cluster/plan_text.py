@@ -18,7 +18,7 @@ from cluster.planned import PlannedNode, Price
 from cluster.prices import Priced
 from falcon_ray.space.catalogue import Instance, InstanceStatus
 
-_RIGHT = frozenset({"at most", "GPUs", "vCPUs", "GiB", "USD/h"})
+_RIGHT = frozenset({"max", "vCPUs", "GiB", "USD/h"})
 
 
 def plan_json(planning: Planning, today: dt.date) -> dict[str, Any]:
@@ -70,21 +70,23 @@ def print_plan(console: Console, planning: Planning, today: dt.date) -> None:
         f"Cluster {spec.name} in {spec.region}, account {plan.account_id}, as {plan.caller_arn}",
         style="bold",
     )
-    _say(console, f"image {plan.image.ami_id}, SSH from {spec.ssh_from} only")
+    head = plan.head.instance.instance_type
+    _say(console, f"image {plan.image.ami_id}, head {head}, SSH from {spec.ssh_from} only")
+    nodes = (plan.head, *plan.workers)
+    origins = _footnotes([each.price for each in nodes])
     rows = [
         {
             "node": each.name,
-            "at most": str(each.max_workers),
-            "type": each.instance.instance_type,
+            "max": str(each.max_workers),
             "GPU": _gpus(each.instance),
-            "vCPUs": str(each.instance.vcpus),
             "USD/h": f"{each.price.usd_per_hour:.4f}",
-            "price of": _described(each.price, today),
-            "zones": ", ".join(each.zones),
+            "price": _described(each.price, origins, today),
+            "zones": " ".join(zone.removeprefix(spec.region) for zone in each.zones),
         }
-        for each in (plan.head, *plan.workers)
+        for each in nodes
     ]
     console.print(_table(rows))
+    _say_footnotes(console, origins)
     _say(console, f"at most {spec.max_workers} workers at once, none at first")
     _say(console, f"best   {costs.best_usd_per_hour:8.2f} USD/h: the head alone")
     _say(console, f"worst  {costs.worst_usd_per_hour:8.2f} USD/h: {_worst(spec.max_workers)}")
@@ -99,6 +101,8 @@ def print_plan(console: Console, planning: Planning, today: dt.date) -> None:
         f"a public address ({ADDRESS_USD_PER_HOUR:g} USD/h) for every node: us-east-1's list "
         "prices; traffic and the bucket are not counted",
     )
+    if spec.max_cost_usd is not None:
+        _say(console, f"the head ends the cluster before it has cost {spec.max_cost_usd:g} USD")
     for each in planning.quotas:
         _say(
             console,
@@ -130,20 +134,22 @@ def print_catalogue(
     console: Console, instances: Sequence[Instance], priced: Priced, region: str, today: dt.date
 ) -> None:
     """The rows with their prices for people."""
+    origins = _footnotes([priced.prices[each.instance_type] for each in instances])
     rows = [
         {
-            "type": each.instance_type,
+            "type": each.instance_type + ("" if each.status is InstanceStatus.ACTIVE else " *"),
             "GPU": _gpus(each),
             "vCPUs": str(each.vcpus),
             "GiB": f"{each.ram_gib:g}",
             "USD/h": f"{priced.prices[each.instance_type].usd_per_hour:.4f}",
-            "price of": _described(priced.prices[each.instance_type], today),
-            "": "" if each.status is InstanceStatus.ACTIVE else "retired: for replay only",
+            "price": _described(priced.prices[each.instance_type], origins, today),
         }
         for each in instances
     ]
     _say(console, f"On demand in {region}, Linux", style="bold")
     console.print(_table(rows))
+    _say_footnotes(console, origins)
+    _say(console, "* retired: kept to replay old measurements; no cluster is made of it")
     for remark in priced.remarks:
         _say(console, f"note: {remark}")
 
@@ -173,13 +179,24 @@ def _price_json(price: Price, today: dt.date) -> dict[str, Any]:
     }
 
 
-def _described(price: Price, today: dt.date) -> str:
-    return f"{_age(price, today)}, {price.origin}"
+def _footnotes(prices: Sequence[Price]) -> dict[str, int]:
+    """A number for each origin."""
+    origins = dict.fromkeys(each.origin for each in prices)
+    return {origin: number for number, origin in enumerate(origins, start=1)}
+
+
+def _say_footnotes(console: Console, origins: Mapping[str, int]) -> None:
+    for origin, number in origins.items():
+        _say(console, f"[{number}] {origin}")
+
+
+def _described(price: Price, origins: Mapping[str, int], today: dt.date) -> str:
+    return f"{_age(price, today)} [{origins[price.origin]}]"
 
 
 def _age(price: Price, today: dt.date) -> str:
     days = (today - price.date).days
-    return "today" if days <= 0 else f"{price.date} ({days} day{'s' if days > 1 else ''} old)"
+    return "today" if days <= 0 else f"{days} day{'s' if days > 1 else ''} old"
 
 
 def _gpus(instance: Instance) -> str:
@@ -193,12 +210,7 @@ def _worst(max_workers: int) -> str:
 def _table(rows: Sequence[Mapping[str, str]]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in rows[0]:
-        table.add_column(
-            name,
-            justify="right" if name in _RIGHT else "left",
-            overflow="fold",
-            no_wrap=name in _RIGHT or name in ("node", "type"),
-        )
+        table.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(each) for each in row.values()))
     return table
