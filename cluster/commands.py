@@ -4,10 +4,12 @@ Verbs import what makes and reaches clusters when they run, so that planning and
 nothing of it.
 """
 
+import contextlib
 import dataclasses
 import json
 import signal
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -18,7 +20,11 @@ from cluster.plan_text import catalogue_json, plan_json, print_catalogue, print_
 from cluster.prices import Priced, known_prices, on_demand_prices
 from cluster.spec import ClusterSpec
 from cluster.target import DRY_RUN, JSON, REGION, YES, Target, of_file, of_option
+from falcon_ray.errors import ClusterError
 from falcon_ray.space.catalogue import Catalogue, InstanceStatus
+
+if TYPE_CHECKING:
+    from cluster.lifecycle import Known
 
 # ruff: noqa: PLC0415 - see above
 
@@ -68,19 +74,18 @@ def up(target: Target, *, dry_run: bool, yes: bool, as_json: bool) -> None:
             shown = plan_json(planning, target.outside.now().date())
             _print_json({**shown, "steps": list(steps(planning.plan))})
         else:
-            _print_all("would", steps(planning.plan))
+            _print_lines("would", steps(planning.plan), nothing="there is nothing to do")
         return
     worst = planning.costs.worst_usd_per_hour
     target.confirm(f"Make it, for at most {worst:.2f} USD/h?", yes=yes)
-    from cluster.lifecycle import bring_up
-    from cluster.state.directory import StateDirectory
+    from cluster.lifecycle import bring_up, known
 
-    state = StateDirectory.of(spec.name)
-    made, address = bring_up(planning.plan, clients, state, now=target.outside.now())
+    cluster = known(spec.name, clients, target.profile)
+    made, head = bring_up(planning.plan, cluster, now=target.outside.now(), say=_progress)
     if as_json:
-        _print_json({**dataclasses.asdict(made), "head_address": address})
+        _print_json({**dataclasses.asdict(made), "head": head})
     else:
-        click.echo(f"{spec.name} is up, its head at {address}; results go to {made.bucket}")
+        click.echo(f"{spec.name} is up, its head is {head}; results go to {made.bucket}")
         click.echo("next: python -m cluster submit -- ARGUMENTS; python -m cluster down ends it")
 
 
@@ -96,7 +101,11 @@ def status(target: Target, *, as_json: bool) -> None:
     spec = target.spec()
     clients = target.connect(spec.region)
     made = provisioned(spec.name, clients, StateDirectory.of(spec.name))
-    _print_one(status_of(made, clients, now=target.outside.now()), as_json=as_json)
+    found = status_of(made, clients, now=target.outside.now())
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+    else:
+        click.echo(str(found))
 
 
 @commands.command(context_settings={"ignore_unknown_options": True})
@@ -109,26 +118,18 @@ def submit(target: Target, *, arguments: tuple[str, ...]) -> int:
     following, not the search.
     """
     from cluster.lifecycle import submit as submit_to
-    from cluster.state.directory import StateDirectory
 
-    spec = target.spec()
-    clients = target.connect(spec.region)
-    return submit_to(arguments, spec.name, clients, StateDirectory.of(spec.name))
+    return submit_to(arguments, _known(target))
 
 
 @commands.command()
 @click.argument("job", required=False)
 @of_option
-def logs(target: Target, *, job: str | None) -> None:
-    """Follow the log of a JOB, or of the latest."""
-    from cluster.jobs import logs as follow
-    from cluster.lifecycle import dashboard_of
-    from cluster.state.directory import StateDirectory
+def logs(target: Target, *, job: str | None) -> int:
+    """Follow the log of a JOB, or of the latest, and end with its exit code."""
+    from cluster.lifecycle import follow
 
-    spec = target.spec()
-    clients = target.connect(spec.region)
-    with dashboard_of(spec.name, clients, StateDirectory.of(spec.name)) as address:
-        follow(job, address)
+    return follow(job, _known(target))
 
 
 @commands.command()
@@ -136,11 +137,8 @@ def logs(target: Target, *, job: str | None) -> None:
 def tunnel(target: Target) -> None:
     """Open the dashboard on a loopback address, until Ctrl-C."""
     from cluster.lifecycle import dashboard_of
-    from cluster.state.directory import StateDirectory
 
-    spec = target.spec()
-    clients = target.connect(spec.region)
-    with dashboard_of(spec.name, clients, StateDirectory.of(spec.name)) as address:
+    with dashboard_of(_known(target)) as (_, address), contextlib.suppress(KeyboardInterrupt):
         click.echo(f"{address}  (Ctrl-C closes it)")
         signal.pause()
 
@@ -154,18 +152,24 @@ def tunnel(target: Target) -> None:
 def down(target: Target, *, dry_run: bool, yes: bool, as_json: bool, delete_bucket: bool) -> None:
     """End every node and remove all that was made, except for the results bucket."""
     from cluster.lifecycle import bring_down
-    from cluster.state.directory import StateDirectory
     from cluster.teardown import leftovers
 
-    spec = target.spec()
-    clients = target.connect(spec.region)
+    cluster = _known(target)
     if dry_run:
-        _print_all("would remove", leftovers(spec.name, clients), as_json=as_json)
+        left = leftovers(cluster.name, cluster.clients)
+        if as_json:
+            _print_json({"would_remove": list(left)})
+        else:
+            _print_lines("would remove", left, nothing=f"there is nothing of {cluster.name}")
         return
-    bucket = "its results bucket too" if delete_bucket else "all but its results bucket"
-    target.confirm(f"Remove {spec.name} in {spec.region}, {bucket}?", yes=yes)
-    state = StateDirectory.of(spec.name)
-    _print_one(bring_down(spec.name, clients, state, delete_bucket=delete_bucket), as_json=as_json)
+    bucket = "its results too" if delete_bucket else "all but its results"
+    target.confirm(f"Remove {cluster.name} in {cluster.clients.region}, {bucket}?", yes=yes)
+    torn_down = bring_down(cluster, delete_bucket=delete_bucket)
+    if as_json:
+        _print_json(dataclasses.asdict(torn_down))
+        return
+    _print_lines("removed", torn_down.removed, nothing=f"there was nothing of {cluster.name}")
+    _print_lines("kept", torn_down.kept, nothing="nothing is left")
 
 
 @commands.command()
@@ -182,8 +186,18 @@ def reap(target: Target, *, dry_run: bool, yes: bool, as_json: bool, region: str
     clients = target.connect(where)
     if not dry_run:
         target.confirm(f"Remove all clusters in {where} whose time is over?", yes=yes)
-    found = reap_all(clients, now=target.outside.now(), dry_run=dry_run)
-    _print_all("would remove" if dry_run else "removed", found, as_json=as_json)
+    reaped = reap_all(clients, now=target.outside.now(), dry_run=dry_run)
+    if as_json:
+        _print_json([dataclasses.asdict(each) for each in reaped])
+    else:
+        done = "would remove" if dry_run else "removed"
+        for each in reaped:
+            click.echo(f"{each.name} ({each.cluster_id}), over since {each.expired_at:%F %H:%M}:")
+            _print_lines(f"  {done}", each.removed, nothing=f"  {done} nothing")
+        if not reaped:
+            click.echo(f"no cluster's time is over in {where}")
+    if left := [line for each in reaped for line in each.left]:
+        raise ClusterError(f"not everything could be removed: {'; '.join(left)}; reap again later")
 
 
 @commands.command()
@@ -226,27 +240,23 @@ def _raise_refusals(planning: Planning) -> None:
         raise planning.refusals[0]
 
 
-def _print_one(thing: object, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(_plain(thing))
-    else:
-        click.echo(str(thing))
+def _known(target: Target) -> "Known":
+    from cluster.lifecycle import known
+
+    spec = target.spec()
+    return known(spec.name, target.connect(spec.region), target.profile)
 
 
-def _print_all(done: str, things: Sequence[object], *, as_json: bool = False) -> None:
-    if as_json:
-        _print_json([_plain(each) for each in things])
-        return
+def _progress(line: str) -> None:
+    """What is said while something takes its time: not on standard output, which holds results."""
+    click.echo(line, err=True)
+
+
+def _print_lines(done: str, things: Sequence[str], *, nothing: str) -> None:
     for each in things:
         click.echo(f"{done} {each}")
     if not things:
-        click.echo("there is nothing")
-
-
-def _plain(thing: object) -> object:
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        return dataclasses.asdict(thing)
-    return thing
+        click.echo(nothing)
 
 
 def _print_json(document: object) -> None:

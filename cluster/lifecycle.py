@@ -4,13 +4,13 @@ The module decides nothing and calls neither AWS nor Ray; the modules it calls d
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import launcher
+from cluster import jobs, launcher
 from cluster.clients import Clients
-from cluster.jobs import submit as submit_job
 from cluster.package import build
 from cluster.planned import ClusterPlan
 from cluster.provision import provision, provisioned
@@ -23,40 +23,67 @@ from cluster.tunnel import tunnel
 _CHECKOUT = Path(__file__).parent.parent
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A cluster by its name, and how it is reached from here.
+
+    Attributes:
+        name: As in its spec.
+        clients: Of its account and region.
+        state: What this machine keeps of it.
+        profile: Whose credentials Ray's launcher uses; None for the usual ones.
+    """
+
+    name: str
+    clients: Clients
+    state: StateDirectory
+    profile: str | None
+
+
+def known(name: str, clients: Clients, profile: str | None) -> Known:
+    """The cluster of this name, whether there is one or not."""
+    return Known(name, clients, StateDirectory.of(name), profile)
+
+
 def bring_up(
-    plan: ClusterPlan, clients: Clients, state: StateDirectory, *, now: dt.datetime
+    plan: ClusterPlan, cluster: Known, *, now: dt.datetime, say: Callable[[str], object]
 ) -> tuple[Provisioned, str]:
     """Make what is planned, or finish what was begun, and start Ray on it.
 
     Returns:
-        What there is now, and the head's address.
+        What there is now, and the head, as ssh takes it.
     """
+    state = cluster.state
     with state.locked():
-        made = provision(plan, clients, state, now=now)
-        package = build(_CHECKOUT, state.path)
-        launcher.launch(render(plan, made, package), state)
-        return made, launcher.head_address(state)
+        made = provision(plan, cluster.clients, state, now=now)
+        config = render(plan, made, build(_CHECKOUT, state.path))
+        launcher.launch(config, state, profile=cluster.profile, say=say)
+        return made, launcher.head_address(state, profile=cluster.profile)
 
 
-def bring_down(
-    name: str, clients: Clients, state: StateDirectory, *, delete_bucket: bool
-) -> TornDown:
-    """End Ray if it can be reached, then everything, found by tag; works again where it failed."""
-    with state.locked():
-        launcher.stop(state)
-        return tear_down(name, clients, state, delete_bucket=delete_bucket)
+def bring_down(cluster: Known, *, delete_bucket: bool) -> TornDown:
+    """Let Ray end its nodes, then remove all that carries our tags; may be called again."""
+    with cluster.state.locked():
+        launcher.stop(cluster.state, profile=cluster.profile)
+        return tear_down(cluster.name, cluster.clients, cluster.state, delete_bucket=delete_bucket)
+
+
+def submit(arguments: Sequence[str], cluster: Known) -> int:
+    """Run a search on a cluster that is up, follow its log, and give its exit code."""
+    with dashboard_of(cluster) as (made, address):
+        return jobs.submit(arguments, made, address)
+
+
+def follow(job: str | None, cluster: Known) -> int:
+    """Follow the log of a job, or of the latest, and give its exit code."""
+    with dashboard_of(cluster) as (made, address):
+        return jobs.logs(job, made, address)
 
 
 @contextmanager
-def dashboard_of(name: str, clients: Clients, state: StateDirectory) -> Iterator[str]:
-    """The dashboard of a running cluster on a loopback address, until the context exits."""
-    made = provisioned(name, clients, state)
-    with tunnel(made, launcher.head_address(state)) as address:
-        yield address
-
-
-def submit(arguments: Sequence[str], name: str, clients: Clients, state: StateDirectory) -> int:
-    """Run a search as a job on a running cluster, follow its log, and give its exit code."""
-    made = provisioned(name, clients, state)
-    with tunnel(made, launcher.head_address(state)) as address:
-        return submit_job(arguments, made, address)
+def dashboard_of(cluster: Known) -> Iterator[tuple[Provisioned, str]]:
+    """What there is of a cluster that is up, and its dashboard's address on this machine."""
+    made = provisioned(cluster.name, cluster.clients, cluster.state)
+    head = launcher.head_address(cluster.state, profile=cluster.profile)
+    with tunnel(made, head) as address:
+        yield made, address
