@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from moto import mock_aws
 
 from cluster.clients import Clients
 from tests.unit.cluster.plan_fakes import PLAN_AMI, PLAN_AMI_PARAMETER, PlanPricing, PlanQuotas
+from tests.unit.cluster.plan_terminal import PlanTerminal
 
 
 @pytest.fixture(scope="module")  # planning changes nothing, so its tests may share one
@@ -22,3 +24,11 @@ def plan_account() -> Iterator[Clients]:
         clients = Clients.connect("us-east-1")
         clients.ssm.put_parameter(Name=PLAN_AMI_PARAMETER, Value=PLAN_AMI, Type="String")
         yield replace(clients, quotas=PlanQuotas(), pricing=PlanPricing())
+
+
+@pytest.fixture
+def terminal(
+    plan_account: Clients, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> PlanTerminal:
+    """In front of that account, with the default file."""
+    return PlanTerminal(plan_account, tmp_path, capsys)

@@ -2,20 +2,15 @@ import datetime as dt
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster.clients import Clients
-from cluster.entry_point import main
-from cluster.price_cache import PriceCache
-from cluster.spec_file import DEFAULT_AMI_PARAMETER, DEFAULT_FILE
 from cluster.surroundings import Surroundings
 from tests.unit.cluster.plan_fakes import (
-    PLAN_AMI_PARAMETER,
     PlanPricing,
     PlanQuotas,
     Without,
@@ -24,64 +19,16 @@ from tests.unit.cluster.plan_fakes import (
     quotas_of,
     unreachable,
 )
+from tests.unit.cluster.plan_terminal import HOME, PlanTerminal
 
 pytestmark = pytest.mark.aws
 
 ROOT = Path(__file__).parents[3]
-NOW = dt.datetime(2026, 12, 1, 12, tzinfo=dt.UTC)
-HOME = "203.0.113.7/32"
 
 
-@dataclass
-class Terminal:
-    """Runs `python -m cluster` in this process, in front of a moto account."""
-
-    clients: Clients
-    directory: Path
-    capsys: pytest.CaptureFixture[str]
-    answer: bool = False
-    questions: list[str] = field(default_factory=list)
-    exit_code: int = -1
-    out: str = ""
-    err: str = ""
-
-    def __post_init__(self) -> None:
-        text = DEFAULT_FILE.read_text("utf-8")
-        self.file = self.directory / "cluster.yaml"
-        self.file.write_text(text.replace(DEFAULT_AMI_PARAMETER, PLAN_AMI_PARAMETER))
-
-    def run(self, *arguments: str | Path, **surroundings: Callable[..., Any]) -> None:
-        given: dict[str, Any] = {
-            "connect": lambda *_: self.clients,
-            "now": lambda: NOW,
-            "find_own_address": lambda: HOME,
-            "confirm": self._confirm,
-            "cache": lambda: PriceCache(self.directory / "prices.json"),
-        }
-        with pytest.raises(SystemExit) as caught:
-            main([str(each) for each in arguments], Surroundings(**{**given, **surroundings}))
-        assert isinstance(caught.value.code, int)
-        self.exit_code = caught.value.code
-        self.out, self.err = self.capsys.readouterr()
-
-    def fails(self, *arguments: str | Path, code: int, **surroundings: Callable[..., Any]) -> str:
-        """The one line that it ends with."""
-        self.run(*arguments, **surroundings)
-        assert self.exit_code == code, self.err
-        (line,) = self.err.splitlines()
-        return line
-
-    def _confirm(self, question: str) -> bool:
-        self.questions.append(question)
-        return self.answer
-
-
-@pytest.fixture
-def terminal(plan_account: Clients, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(plan_account, tmp_path, capsys)
-
-
-def test_plan_shows_nodes_prices_with_their_age_and_what_an_hour_costs(terminal: Terminal) -> None:
+def test_plan_shows_nodes_prices_with_their_age_and_what_an_hour_costs(
+    terminal: PlanTerminal,
+) -> None:
     listed = {"g4dn.2xlarge": [product("us-east-1", "0.7")]}
     terminal.clients = replace(terminal.clients, pricing=PlanPricing(listed))
     terminal.run("plan", terminal.file)
@@ -100,7 +47,7 @@ def test_plan_shows_nodes_prices_with_their_age_and_what_an_hour_costs(terminal:
     assert "Running On-Demand G and VT instances (L-DB2E81BA): 64 vCPUs, up to 32" in out
 
 
-def test_plan_as_json_is_one_document(terminal: Terminal) -> None:
+def test_plan_as_json_is_one_document(terminal: PlanTerminal) -> None:
     terminal.run("plan", "--config", terminal.file, "--json")
     assert terminal.exit_code == 0, terminal.err
     document = json.loads(terminal.out)
@@ -125,7 +72,9 @@ def test_plan_as_json_is_one_document(terminal: Terminal) -> None:
     assert document["refusals"] == []
 
 
-def test_refused_plan_is_shown_all_the_same_and_ends_with_the_reasons(terminal: Terminal) -> None:
+def test_refused_plan_is_shown_all_the_same_and_ends_with_the_reasons(
+    terminal: PlanTerminal,
+) -> None:
     terminal.clients = replace(
         terminal.clients, quotas=PlanQuotas(quotas_of(g_on_demand=0, g_spot=0))
     )
@@ -137,36 +86,30 @@ def test_refused_plan_is_shown_all_the_same_and_ends_with_the_reasons(terminal: 
     assert "(L-3819A6DF) is 0 vCPUs" in second
 
 
-def change(terminal: Terminal, old: str, new: str) -> None:
-    text = terminal.file.read_text()
-    assert old in text
-    terminal.file.write_text(text.replace(old, new))
-
-
-def test_budget_below_the_cheapest_plan_ends_with_6(terminal: Terminal) -> None:
-    change(terminal, "max_usd_per_hour: 10", "max_usd_per_hour: 0.1")
+def test_budget_below_the_cheapest_plan_ends_with_6(terminal: PlanTerminal) -> None:
+    terminal.change("max_usd_per_hour: 10", "max_usd_per_hour: 0.1")
     line = terminal.fails("up", terminal.file, "--yes", code=6)
     assert "max_usd_per_hour is 0.1, but the head with one worker of the cheapest type" in line
 
 
-def test_worst_hour_above_the_limit_ends_with_6(terminal: Terminal) -> None:
-    change(terminal, "max_usd_per_hour: 10", "max_usd_per_hour: 7")
+def test_worst_hour_above_the_limit_ends_with_6(terminal: PlanTerminal) -> None:
+    terminal.change("max_usd_per_hour: 10", "max_usd_per_hour: 7")
     assert "but the worst hour costs 7.21 USD" in terminal.fails("up", terminal.file, code=6)
 
 
-def test_retired_type_ends_with_2(terminal: Terminal) -> None:
-    change(terminal, "gpu: T4, market: spot", "instance_type: p2.xlarge, market: spot")
+def test_retired_type_ends_with_2(terminal: PlanTerminal) -> None:
+    terminal.change("gpu: T4, market: spot", "instance_type: p2.xlarge, market: spot")
     line = terminal.fails("plan", terminal.file, code=2)
     assert line.startswith("cluster: p2.xlarge (K80) is retired")
 
 
-def test_mistake_in_the_file_ends_with_2(terminal: Terminal) -> None:
-    change(terminal, "ttl_hours:", "ttl_hour:")
+def test_mistake_in_the_file_ends_with_2(terminal: PlanTerminal) -> None:
+    terminal.change("ttl_hours:", "ttl_hour:")
     line = terminal.fails("plan", terminal.file, code=2)
     assert "cluster.yaml: unknown key 'ttl_hour' (did you mean ttl_hours?)" in line
 
 
-def test_missing_permission_ends_with_4_and_is_named(terminal: Terminal) -> None:
+def test_missing_permission_ends_with_4_and_is_named(terminal: PlanTerminal) -> None:
     error = denied("DescribeImages", "ec2:DescribeImages")
     terminal.clients = replace(
         terminal.clients, ec2=Without(terminal.clients.ec2, describe_images=error)
@@ -176,7 +119,7 @@ def test_missing_permission_ends_with_4_and_is_named(terminal: Terminal) -> None
 
 
 def test_no_credentials_end_with_4(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    terminal: PlanTerminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -189,7 +132,7 @@ def test_no_credentials_end_with_4(
 
 
 def test_unknown_profile_ends_with_2(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    terminal: PlanTerminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     connect = Surroundings().connect
@@ -197,19 +140,19 @@ def test_unknown_profile_ends_with_2(
     assert "profile (me) could not be found; run aws configure list-profiles" in line
 
 
-def test_two_files_are_one_too_many(terminal: Terminal) -> None:
+def test_two_files_are_one_too_many(terminal: PlanTerminal) -> None:
     line = terminal.fails("plan", terminal.file, "--config", "other.yaml", code=2)
     assert "two files are given" in line
 
 
 @pytest.mark.parametrize("arguments", [["plan", "--nonsense"], ["nonsense"], ["plan", "a", "b"]])
-def test_usage_mistakes_end_with_2(arguments: Sequence[str], terminal: Terminal) -> None:
+def test_usage_mistakes_end_with_2(arguments: Sequence[str], terminal: PlanTerminal) -> None:
     terminal.run(*arguments)
     assert terminal.exit_code == 2
     assert "Usage: python -m cluster" in terminal.err
 
 
-def test_up_asks_and_no_is_the_answer_that_changes_nothing(terminal: Terminal) -> None:
+def test_up_asks_and_no_is_the_answer_that_changes_nothing(terminal: PlanTerminal) -> None:
     line = terminal.fails("up", terminal.file, code=2)
     assert terminal.questions == ["Make it, for at most 7.21 USD/h?"]
     assert line == "cluster: not confirmed; nothing was changed"
@@ -217,7 +160,7 @@ def test_up_asks_and_no_is_the_answer_that_changes_nothing(terminal: Terminal) -
 
 
 def test_up_without_anybody_to_answer_ends_with_2(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    terminal: PlanTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Path("/dev/null").open() as nobody:
         monkeypatch.setattr(sys, "stdin", nobody)
@@ -225,7 +168,7 @@ def test_up_without_anybody_to_answer_ends_with_2(
     assert "give --yes if it shall be done" in line
 
 
-def test_errors_of_aws_that_nobody_explained_end_with_4(terminal: Terminal) -> None:
+def test_errors_of_aws_that_nobody_explained_end_with_4(terminal: PlanTerminal) -> None:
     def connect(*_: object) -> Clients:
         raise unreachable()
 
@@ -233,7 +176,7 @@ def test_errors_of_aws_that_nobody_explained_end_with_4(terminal: Terminal) -> N
     assert line.startswith("cluster: calling AWS: AWS cannot be reached")
 
 
-def test_ctrl_c_ends_in_one_line(terminal: Terminal) -> None:
+def test_ctrl_c_ends_in_one_line(terminal: PlanTerminal) -> None:
     def interrupt() -> dt.datetime:
         raise KeyboardInterrupt
 
@@ -248,7 +191,7 @@ def no_network(*_: object) -> Clients:
     raise AssertionError
 
 
-def test_catalogue_lists_every_row_without_asking_anybody(terminal: Terminal) -> None:
+def test_catalogue_lists_every_row_without_asking_anybody(terminal: PlanTerminal) -> None:
     terminal.run("catalogue", connect=no_network)
     assert terminal.exit_code == 0, terminal.err
     assert "On demand in us-east-1, Linux" in terminal.out
@@ -257,7 +200,7 @@ def test_catalogue_lists_every_row_without_asking_anybody(terminal: Terminal) ->
     assert "7 days old [1]" in terminal.out
 
 
-def test_catalogue_of_another_region_says_whose_prices_these_are(terminal: Terminal) -> None:
+def test_catalogue_of_another_region_says_whose_prices_these_are(terminal: PlanTerminal) -> None:
     terminal.run("catalogue", "--region", "eu-west-1", "--json", connect=no_network)
     document = json.loads(terminal.out)
     (row,) = [each for each in document["instances"] if each["instance_type"] == "g4dn.2xlarge"]
@@ -266,7 +209,7 @@ def test_catalogue_of_another_region_says_whose_prices_these_are(terminal: Termi
     assert (row["price_date"], row["price_age_days"]) == ("2026-11-24", 7)
 
 
-def test_refreshed_catalogue_is_kept_for_later(terminal: Terminal) -> None:
+def test_refreshed_catalogue_is_kept_for_later(terminal: PlanTerminal) -> None:
     pricing = PlanPricing({"g4dn.2xlarge": [product("us-east-1", "0.7")]})
     terminal.clients = replace(terminal.clients, pricing=pricing)
     terminal.run("catalogue", "--refresh", "--json")
@@ -285,7 +228,7 @@ def test_refreshed_catalogue_is_kept_for_later(terminal: Terminal) -> None:
     assert (row["usd_per_hour"], row["price_age_days"]) == (0.7, 0)
 
 
-def test_refresh_without_a_price_list_lists_what_is_known(terminal: Terminal) -> None:
+def test_refresh_without_a_price_list_lists_what_is_known(terminal: PlanTerminal) -> None:
     terminal.clients = replace(terminal.clients, pricing=PlanPricing(error=unreachable()))
     terminal.run("catalogue", "--refresh")
     assert terminal.exit_code == 0
