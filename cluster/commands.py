@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from cluster.clients import Clients
+from cluster.hardware import checked_rows, known_rows
 from cluster.plan import Planning, make_plan
 from cluster.plan_text import catalogue_json, plan_json, print_catalogue, print_plan
 from cluster.prices import Priced, known_prices, on_demand_prices
@@ -204,17 +205,22 @@ def reap(target: Target, *, dry_run: bool, yes: bool, as_json: bool, region: str
 @of_file
 @JSON
 @REGION
-@click.option("--refresh", is_flag=True, help="Ask AWS for today's prices, and keep them.")
+@click.option("--refresh", is_flag=True, help="Ask AWS for prices and facts, and keep them.")
 def catalogue(target: Target, *, as_json: bool, region: str | None, refresh: bool) -> None:
     """List the known instance types with their prices, and how old these are."""
     where = region or target.spec().region
     rows, cache, now = Catalogue.packaged().instances, target.outside.cache(), target.outside.now()
-    prices, remarks = known_prices(rows, where, cache)
     if refresh:
+        clients = target.connect(where)
+        rows, about_hardware = checked_rows(rows, clients, cache=cache.hardware, now=now)
         offered = [each for each in rows if each.status is InstanceStatus.ACTIVE]
-        new = on_demand_prices(offered, target.connect(where), cache=cache, now=now, refresh=True)
-        prices, remarks = {**prices, **new.prices}, list(new.remarks)
-    priced = Priced(prices, tuple(remarks))
+        new = on_demand_prices(offered, clients, cache=cache.prices, now=now, refresh=True)
+        prices, _ = known_prices(rows, where, cache.prices)
+        prices, about_prices = {**prices, **new.prices}, new.remarks
+    else:
+        rows, about_hardware = known_rows(rows, cache.hardware)
+        prices, about_prices = known_prices(rows, where, cache.prices)
+    priced = Priced(prices, (*about_hardware, *about_prices))
     if as_json:
         _print_json(catalogue_json(rows, priced, where, now.date()))
     else:

@@ -1,20 +1,14 @@
-"""Where an instance type can be had, and whether the catalogue is right about it.
+"""Where an instance type can be had.
 
-The module knows zones and hardware. It does not know prices or quotas.
+The module knows zones and regions. It does not know prices or quotas.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 from cluster.aws_errors import calling
 from cluster.clients import Clients
 from cluster.price_list import regions_with
-from falcon_ray.errors import ClusterError, InputError
-from falcon_ray.space.catalogue import Instance
-
-# Sizes are rounded when they are written down.
-_RAM_TOLERANCE = 0.01
+from falcon_ray.errors import ClusterError
 
 
 def zones_that_offer(
@@ -57,55 +51,6 @@ def zones_that_offer(
         if not zones & usable:
             raise ClusterError(_not_offered(name, sorted(zones & open_zones), clients))
     return {name: tuple(sorted(zones & usable)) for name, zones in offered.items()}
-
-
-def checked_facts(
-    instances: Sequence[Instance], clients: Clients
-) -> tuple[list[Instance], list[str]]:
-    """The rows as EC2 describes the hardware, and a remark for each that was wrong.
-
-    A row that EC2 does not describe stays as it is.
-    """
-    try:
-        described = _described([each.instance_type for each in instances], clients)
-    except ClusterError as error:
-        return list(instances), [f"{error}; the catalogue's facts hold"]
-    found = [_corrected(each, described.get(each.instance_type)) for each in instances]
-    return [row for row, _ in found], [remark for _, remark in found if remark]
-
-
-def _described(instance_types: Sequence[str], clients: Clients) -> Mapping[str, Mapping[str, Any]]:
-    with calling("looking up the hardware of instance types"):
-        pages = clients.ec2.get_paginator("describe_instance_types").paginate(
-            Filters=[{"Name": "instance-type", "Values": sorted(set(instance_types))}]
-        )
-        return {each["InstanceType"]: each for page in pages for each in page["InstanceTypes"]}
-
-
-def _corrected(row: Instance, described: Mapping[str, Any] | None) -> tuple[Instance, str | None]:
-    if described is None:
-        return row, None
-    gpus = described.get("GpuInfo", {}).get("Gpus", [])
-    ram_gib = described["MemoryInfo"]["SizeInMiB"] / 1024
-    facts = {
-        "vcpus": described["VCpuInfo"]["DefaultVCpus"],
-        "ram_gib": row.ram_gib if abs(ram_gib / row.ram_gib - 1) < _RAM_TOLERANCE else ram_gib,
-        "n_gpus": sum(each["Count"] for each in gpus),
-        "gpu_memory_mib": gpus[0]["MemoryInfo"]["SizeInMiB"] if gpus else 0,
-    }
-    wrong = {
-        name: (getattr(row, name), value)
-        for name, value in facts.items()
-        if value != getattr(row, name)
-    }
-    if not wrong:
-        return row, None
-    changes = ", ".join(f"{name} {old:g} -> {new:g}" for name, (old, new) in wrong.items())
-    try:
-        corrected = replace(row, **facts)
-    except InputError as error:
-        return row, f"{row.instance_type}: EC2 contradicts the catalogue ({changes}): {error}"
-    return corrected, f"{row.instance_type}: EC2's facts replace the catalogue's: {changes}"
 
 
 def _not_offered(instance_type: str, other_zones: Sequence[str], clients: Clients) -> str:

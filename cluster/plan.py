@@ -13,14 +13,15 @@ from cluster.aws_errors import calling
 from cluster.clients import Clients
 from cluster.costs import Costs, costs
 from cluster.costs import refusals as budget_refusals
+from cluster.hardware import checked_rows
 from cluster.images import machine_image
-from cluster.offers import checked_facts, zones_that_offer
+from cluster.offers import zones_that_offer
 from cluster.own_address import own_address
 from cluster.planned import ClusterPlan, PlannedNode, Price
-from cluster.price_cache import PriceCache
 from cluster.prices import on_demand_prices, spot_price
 from cluster.quotas import QuotaNeed, quota_needs, refusal, shortage
 from cluster.spec import ClusterSpec, Market, WorkerSpec
+from cluster.user_cache import UserCache
 from falcon_ray.errors import FalconRayError, InputError
 from falcon_ray.space.catalogue import Catalogue, Instance, InstanceStatus
 
@@ -51,7 +52,7 @@ def make_plan(
     clients: Clients,
     *,
     catalogue: Catalogue,
-    cache: PriceCache,
+    cache: UserCache,
     now: dt.datetime,
     find_own_address: Callable[[], str] = own_address,
 ) -> Planning:
@@ -61,7 +62,7 @@ def make_plan(
         spec: What is asked for.
         clients: Of the spec's region.
         catalogue: Rows of instance types.
-        cache: Of prices.
+        cache: Of prices and hardware.
         now: With its time zone.
         find_own_address: Gives the caller's own network; asked only if the spec names none.
 
@@ -77,8 +78,8 @@ def make_plan(
         [each.instance_type for each in rows], spec.availability_zones, clients
     )
     image, remarks = machine_image(spec, clients)
-    rows, about_facts = checked_facts(rows, clients)
-    priced = on_demand_prices(rows, clients, cache=cache, now=now)
+    rows, about_hardware = checked_rows(rows, clients, cache=cache.hardware, now=now)
+    priced = on_demand_prices(rows, clients, cache=cache.prices, now=now)
     by_type = {each.instance_type: each for each in rows}
     head = PlannedNode(
         name="head",
@@ -112,7 +113,7 @@ def make_plan(
         quotas=needs,
         remarks=(
             *remarks,
-            *about_facts,
+            *about_hardware,
             *priced.remarks,
             *(remark for _, remark in planned if remark),
             *about_quotas,

@@ -14,7 +14,7 @@ import click
 from cluster.aws_errors import calling
 from cluster.clients import Clients
 from cluster.own_address import own_address
-from cluster.price_cache import PriceCache, default_path
+from cluster.user_cache import UserCache
 from falcon_ray.errors import InputError
 
 
@@ -38,10 +38,6 @@ def _confirm(question: str) -> bool:
     return click.confirm(question, default=False, err=True)
 
 
-def _cache() -> PriceCache:
-    return PriceCache(default_path())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """Where commands get what is not in their arguments.
@@ -51,11 +47,11 @@ class Surroundings:
         now: The time, with its zone.
         find_own_address: The caller's own network.
         confirm: Asks the user; False unless the answer is yes.
-        cache: Prices that were looked up before.
+        cache: What was looked up before.
     """
 
     connect: Callable[[str, str | None], Clients] = _connect
     now: Callable[[], dt.datetime] = _now
     find_own_address: Callable[[], str] = own_address
     confirm: Callable[[str], bool] = _confirm
-    cache: Callable[[], PriceCache] = _cache
+    cache: Callable[[], UserCache] = UserCache.of_user

@@ -10,9 +10,9 @@ import pytest
 
 from cluster.clients import Clients
 from cluster.entry_point import main
-from cluster.price_cache import PriceCache
 from cluster.spec_file import DEFAULT_AMI_PARAMETER, DEFAULT_FILE
 from cluster.surroundings import Surroundings
+from cluster.user_cache import UserCache
 from tests.unit.cluster.plan_fakes import PLAN_AMI_PARAMETER
 
 NOW = dt.datetime(2026, 12, 1, 12, tzinfo=dt.UTC)
@@ -43,7 +43,7 @@ class PlanTerminal:
             "now": lambda: NOW,
             "find_own_address": lambda: HOME,
             "confirm": self._confirm,
-            "cache": lambda: PriceCache(self.directory / "prices.json"),
+            "cache": lambda: UserCache(self.directory),
         }
         with pytest.raises(SystemExit) as caught:
             main([str(each) for each in arguments], Surroundings(**{**given, **surroundings}))

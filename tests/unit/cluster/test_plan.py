@@ -7,9 +7,9 @@ import pytest
 
 from cluster.clients import Clients
 from cluster.plan import Planning, make_plan
-from cluster.price_cache import PriceCache
 from cluster.spec import ClusterSpec, Market, WorkerSpec
 from cluster.spec_file import DEFAULT_FILE, read
+from cluster.user_cache import UserCache
 from falcon_ray.errors import ClusterError, FalconRayError, InputError
 from falcon_ray.space.catalogue import Catalogue
 from tests.unit.cluster.plan_fakes import (
@@ -44,7 +44,7 @@ def planned(plan_account: Clients, tmp_path: Path) -> Callable[..., Planning]:
             spec,
             replace(plan_account, **clients),
             catalogue=Catalogue.packaged(),
-            cache=PriceCache(tmp_path / "prices.json"),
+            cache=UserCache(tmp_path),
             now=NOW,
             find_own_address=lambda: HOME,
         )
@@ -102,7 +102,7 @@ def test_address_that_the_user_gives_is_not_looked_up(
         replace(SPEC, ssh_from="198.51.100.0/24"),
         plan_account,
         catalogue=Catalogue.packaged(),
-        cache=PriceCache(tmp_path / "prices.json"),
+        cache=UserCache(tmp_path),
         now=NOW,
         find_own_address=find_own_address,
     )
@@ -232,7 +232,7 @@ def test_hardware_is_as_ec2_describes_it(
     found = planned(ec2=ec2)
     nodes = {each.instance.instance_type: each.instance for each in found.plan.workers}
     assert (nodes["g6.2xlarge"].vcpus, nodes["g5.2xlarge"].vcpus) == (6, 8)
-    assert "g6.2xlarge: EC2's facts replace the catalogue's: vcpus 8 -> 6" in found.remarks
+    assert "g6.2xlarge: by EC2 on 2026-12-01, vcpus 8 -> 6" in found.remarks
 
 
 def test_hardware_that_may_not_be_described_is_as_in_the_catalogue(

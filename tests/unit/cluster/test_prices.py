@@ -10,9 +10,10 @@ import pytest
 
 from cluster.clients import Clients
 from cluster.planned import Price
-from cluster.price_cache import PriceCache, default_path
+from cluster.price_cache import PriceCache
 from cluster.price_list import on_demand_usd_per_hour, regions_with
 from cluster.prices import Priced, known_prices, on_demand_prices, spot_price
+from cluster.user_cache import UserCache
 from falcon_ray.errors import ClusterError, InputError
 from falcon_ray.space.catalogue import Catalogue
 from tests.unit.cluster.plan_fakes import PlanPricing, Stubborn, denied, product, unreachable
@@ -162,14 +163,20 @@ def test_newer_row_of_the_catalogue_goes_before_an_older_kept_price(cache: Price
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"version": 2, "prices": []}', '{"version": 1, "prices": [{"region": "a"}]}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 2, "records": []}',
+        '{"version": 1, "records": [{"region": "a"}]}',
+    ],
 )
 def test_damaged_cache_costs_a_remark_and_is_mended(text: str, cache: PriceCache) -> None:
     cache.path.parent.mkdir()
     cache.path.write_text(text)
     found = priced(PlanPricing(LISTED), cache)
     assert found.prices["g4dn.2xlarge"].usd_per_hour == 0.7
-    assert "holds no prices that can be read" in found.remarks[0]
+    assert "cannot be read as a cache" in found.remarks[0]
     assert len(cache.read()) == 2
 
 
@@ -183,7 +190,7 @@ def test_cache_with_a_price_that_cannot_be_is_damaged(usd: float | str, cache: P
         "origin": "",
     }
     cache.path.parent.mkdir()
-    cache.path.write_text(json.dumps({"version": 1, "prices": [record]}))
+    cache.path.write_text(json.dumps({"version": 1, "records": [record]}))
     with pytest.raises(InputError, match="delete it"):
         cache.read()
 
@@ -209,11 +216,11 @@ def test_cache_keeps_what_it_had_and_leaves_no_other_file(cache: PriceCache) -> 
 
 def test_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_path() == tmp_path / "falcon_ray" / "prices.json"
+    assert UserCache.of_user().prices.path == tmp_path / "falcon_ray" / "prices.json"
     monkeypatch.setenv("HOME", "/home/somebody")
     for value in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert default_path() == Path("/home/somebody/.cache/falcon_ray/prices.json")
+        assert UserCache.of_user().directory == Path("/home/somebody/.cache/falcon_ray")
 
 
 ON_DEMAND = Price(usd_per_hour=0.752, date=TODAY, origin="AWS Price List, us-east-1")
