@@ -3,6 +3,7 @@
 The module knows ids. It does not know how they came to be.
 """
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Provisioned:
         head_profile_arn: Instance profile of the head.
         worker_profile_arn: Instance profile of the workers.
         bucket: Where results are kept; it outlives the cluster.
+        expires_at: When the last of its nodes has ended itself, as the tags of all things say.
     """
 
     cluster_id: str
@@ -39,6 +41,7 @@ class Provisioned:
     head_profile_arn: str
     worker_profile_arn: str
     bucket: str
+    expires_at: dt.datetime
 
     @property
     def ray_name(self) -> str:

@@ -1,0 +1,130 @@
+"""The commands that make a machine a node: when it ends itself, what it installs, how Ray starts.
+
+They run in a shell on the node, as Ray's launcher sends them: some twice, so that each may be
+repeated. The module knows shells and paths on nodes. It does not know EC2, nor what nodes cost.
+"""
+
+import datetime as dt
+import shlex
+from collections.abc import Sequence
+
+from cluster.package import Package
+
+FILES = "~/falcon_ray/cluster"
+"""Where everything that is shipped to a node goes."""
+TOKEN = "~/.ray/auth_token"  # noqa: S105 - a path, and the one where Ray looks by itself
+PYTHON = "3.11"
+"""The version that constraints.txt was tried with."""
+HEAD_PORT = 6379
+DASHBOARD_PORT = 8265
+FAILED = "falcon_ray: this node cannot"
+"""How a line begins by which a command says why it failed."""
+
+_FILES = FILES.replace("~", "$HOME")
+_VENV = "$HOME/falcon_ray/venv"
+_UV = "$HOME/falcon_ray/uv"
+_WATCHER = "falcon-ray-watcher"
+# Ray's launcher exports OMP_NUM_THREADS=1 before every command; replicas would inherit it, and be
+# measured with one thread.
+_ENVIRONMENT = (
+    "unset OMP_NUM_THREADS PYTHONWARNINGS; ulimit -n 65536; "
+    f'export PATH="{_VENV}/bin:$PATH" RAY_AUTH_MODE=token '
+    f'RAY_AUTH_TOKEN_PATH="{TOKEN.replace("~", "$HOME")}" RAY_USAGE_STATS_ENABLED=0; '
+)
+
+
+def user_data(*, expires_at: dt.datetime, ttl_hours: float) -> str:
+    """What a machine runs at its first start, before anybody can reach it: the dead-man switch.
+
+    It ends the machine with its cluster, also when nothing else works. Where the clock is wrong,
+    it does so no later than the cluster may last.
+    """
+    most = max(1, int(ttl_hours * 60))
+    return (
+        "#!/bin/sh\n"
+        f"left=$(( ({int(expires_at.timestamp())} - $(date +%s)) / 60 ))\n"
+        f'[ "$left" -le {most} ] || left={most}\n'
+        '[ "$left" -ge 1 ] || left=1\n'
+        'shutdown -h "+$left"\n'
+    )
+
+
+def setup_commands(
+    package: Package, *, expires_at: dt.datetime, ttl_hours: float, has_gpu: bool
+) -> list[str]:
+    """What a new node does before Ray starts on it.
+
+    Args:
+        package: As it is shipped.
+        expires_at: When it ends itself.
+        ttl_hours: After how long at most.
+        has_gpu: Whether replicas are to share GPUs there.
+    """
+    switch = shlex.quote(user_data(expires_at=expires_at, ttl_hours=ttl_hours))
+    armed = "test -e /run/systemd/shutdown/scheduled"
+    commands = [
+        _or_say(
+            f"cloud-init status --wait >/dev/null 2>&1; {armed} || sudo sh -c {switch}",
+            "set the time at which it ends itself",
+        ),
+        _or_say(
+            f'chmod 700 "$HOME/.ray" && chmod 600 {TOKEN} && '
+            f'python3 -m zipfile -e "{_FILES}/{package.installer.name}" "{_UV}" && '
+            f'chmod +x "{_UV}"/*.data/scripts/uv && '
+            f'ln -sf "{_UV}"/*.data/scripts/uv "{_UV}/uv"',
+            "unpack what was shipped to it",
+        ),
+        _or_say(
+            f'test -x "{_VENV}/bin/python" || "{_UV}/uv" venv --quiet --python {PYTHON} "{_VENV}"',
+            f"get Python {PYTHON}",
+        ),
+        # The build of torch is the one for the driver that is there.
+        _or_say(
+            f'VIRTUAL_ENV="{_VENV}" "{_UV}/uv" pip install --quiet --torch-backend auto '
+            f'--constraint "{_FILES}/{package.constraints.name}" --reinstall-package falcon-ray '
+            f'"falcon-ray[aws,gpu] @ file://{_FILES}/{package.wheel.name}"',
+            "install falcon_ray",
+        ),
+    ]
+    if has_gpu:
+        ask = "echo get_server_list | timeout 10 nvidia-cuda-mps-control >/dev/null 2>&1"
+        commands.append(_or_say(f"{ask} || nvidia-cuda-mps-control -d", "start CUDA's MPS daemon"))
+    return commands
+
+
+def head_start_commands(watcher_arguments: Sequence[str]) -> list[str]:
+    """What starts Ray on the head, and before it what ends the cluster in time.
+
+    A head that runs is left alone, with the searches on it; its autoscaler reads its file again
+    by itself.
+
+    Args:
+        watcher_arguments: Of `budget_watcher.py`.
+    """
+    start = (
+        f"ray start --head --port={HEAD_PORT} --object-manager-port=8076 "
+        f"--dashboard-host=127.0.0.1 --dashboard-port={DASHBOARD_PORT} "
+        '--autoscaling-config="$HOME/ray_bootstrap_config.yaml" --disable-usage-stats'
+    )
+    watch = (
+        f"sudo systemctl stop {_WATCHER} 2>/dev/null; "
+        f"sudo systemctl reset-failed {_WATCHER} 2>/dev/null; "
+        f"sudo systemd-run --quiet --unit={_WATCHER} "
+        "--property=Restart=always --property=RestartSec=30 "
+        f'"{_VENV}/bin/python" "{_FILES}/budget_watcher.py" {shlex.join(watcher_arguments)}'
+    )
+    return [
+        _or_say(watch, "watch what the cluster costs"),
+        _ENVIRONMENT + _or_say(f"ray health-check || {{ ray stop; {start}; }}", "start Ray"),
+    ]
+
+
+def worker_start_commands() -> list[str]:
+    """What starts Ray on a worker, which has RAY_HEAD_IP from Ray's launcher."""
+    start = f"ray start --address=$RAY_HEAD_IP:{HEAD_PORT} --object-manager-port=8076"
+    return [_ENVIRONMENT + _or_say(f"ray stop; {start}", "start Ray")]
+
+
+def _or_say(command: str, what: str) -> str:
+    """The command, and where it fails a line that says so to whoever reads the launcher's log."""
+    return f"{{ {command}; }} || {{ echo '{FAILED} {what}'; exit 1; }}"
