@@ -26,6 +26,8 @@ LOG_NAME = "ray.log"
 SSH_WAIT_S = 600
 """How long a head may take until it can be reached."""
 DOWN_TIMEOUT_S = 300.0
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+"""The command `ray` of the Python that runs."""
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 _KNOWN = (
@@ -77,6 +79,7 @@ def launch(
     *,
     profile: str | None = None,
     say: Callable[[str], object] = lambda _: None,
+    ray: Sequence[str] = RAY,
 ) -> None:
     """Start a head, or bring the one that runs up to date; takes minutes.
 
@@ -87,6 +90,7 @@ def launch(
         state: Of the cluster.
         profile: Whose credentials of AWS; None for the usual ones.
         say: Takes what Ray's launcher says, line by line.
+        ray: The command.
 
     Raises:
         ClusterError: There is no head in the end, or it is not set up; what there is stays.
@@ -96,9 +100,8 @@ def launch(
             raise ClusterError(f"{program} is not installed here, and Ray reaches nodes by it")
     file = state.path / CONFIG_NAME
     _write_private(file, yaml.safe_dump(dict(config), sort_keys=False))
-    code, lines = _ray(
-        ("up", "--no-config-cache", "-y", str(file)), state, profile=profile, say=say
-    )
+    up = (*ray, "up", "--no-config-cache", "-y", str(file))
+    code, lines = _run(up, state, profile=profile, say=say)
     if code != 0:
         raise ClusterError(
             f"no head is up: {_why(lines, code)}; it may run and cost money all the same: run up "
@@ -106,7 +109,7 @@ def launch(
         )
 
 
-def head_address(state: Place, *, profile: str | None = None) -> str:
+def head_address(state: Place, *, profile: str | None = None, ray: Sequence[str] = RAY) -> str:
     """Of a head that runs, as ssh takes it: user and public address.
 
     Raises:
@@ -118,7 +121,7 @@ def head_address(state: Place, *, profile: str | None = None) -> str:
             f"nothing was launched from this machine ({file} is missing); run `python -m cluster "
             "up` first"
         )
-    code, lines = _ray(("get-head-ip", str(file)), state, profile=profile)
+    code, lines = _run((*ray, "get-head-ip", str(file)), state, profile=profile)
     last = lines[-1] if lines else ""
     if code != 0 or not re.fullmatch(r"[0-9.]+|[0-9a-f:]+", last):
         raise ClusterError(
@@ -128,7 +131,7 @@ def head_address(state: Place, *, profile: str | None = None) -> str:
     return f"{user}@{last}"
 
 
-def stop(state: Place, *, profile: str | None = None) -> bool:
+def stop(state: Place, *, profile: str | None = None, ray: Sequence[str] = RAY) -> bool:
     """Let Ray end its nodes, as far as it can; what is left is ended by its tags.
 
     Returns:
@@ -137,19 +140,20 @@ def stop(state: Place, *, profile: str | None = None) -> bool:
     file = state.path / CONFIG_NAME
     if not file.is_file():
         return False
-    code, _ = _ray(("down", "-y", str(file)), state, profile=profile, timeout_s=DOWN_TIMEOUT_S)
+    down = (*ray, "down", "-y", str(file))
+    code, _ = _run(down, state, profile=profile, timeout_s=DOWN_TIMEOUT_S)
     return code == 0
 
 
-def _ray(
-    arguments: Sequence[str],
+def _run(
+    command: Sequence[str],
     state: Place,
     *,
     profile: str | None,
     say: Callable[[str], object] = lambda _: None,
     timeout_s: float | None = None,
 ) -> tuple[int, list[str]]:
-    """Run a command of Ray's to its end.
+    """Run a command to its end.
 
     Returns:
         Its exit code, and the lines that it said, without what only a terminal understands.
@@ -160,7 +164,7 @@ def _ray(
     # Ray keeps resolved files and the head's one in its TMPDIR, for everybody to see.
     with tempfile.TemporaryDirectory(prefix="falcon-ray-") as scratch, log.open("w") as copy:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", *arguments],
+            command,
             env=_environment(scratch, profile),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -127,4 +127,4 @@ def worker_start_commands() -> list[str]:
 
 def _or_say(command: str, what: str) -> str:
     """The command, and where it fails a line that says so to whoever reads the launcher's log."""
-    return f"{{ {command}; }} || {{ echo '{FAILED} {what}'; exit 1; }}"
+    return f"{{ {command}; }} || {{ echo {shlex.quote(f'{FAILED} {what}')}; exit 1; }}"
