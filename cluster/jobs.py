@@ -56,9 +56,13 @@ Connect = Callable[[str, str], Jobs]
 
 
 def _connect(address: str, token: str) -> Jobs:
-    from ray.job_submission import JobSubmissionClient  # noqa: PLC0415 - takes a second
+    from ray.exceptions import AuthenticationError  # noqa: PLC0415 - Ray takes a second
+    from ray.job_submission import JobSubmissionClient  # noqa: PLC0415 - likewise
 
-    return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
+    try:
+        return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
+    except AuthenticationError as error:
+        raise ConnectionError("it is another cluster's, which refuses our token") from error
 
 
 def submit(

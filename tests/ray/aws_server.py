@@ -1,6 +1,7 @@
 """An AWS of moto's on a loopback port, for other processes to call."""
 
 import contextlib
+import http.client
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ def aws_server() -> Iterator[Mapping[str, str]]:
     server.start()
     try:
         host, port = server.get_host_and_port()
+        forget_everything(host, port)  # all of one process share one memory
         yield {
             "AWS_ENDPOINT_URL": f"http://{host}:{port}",
             "AWS_ACCESS_KEY_ID": "testing",
@@ -31,6 +33,16 @@ def aws_server() -> Iterator[Mapping[str, str]]:
         }
     finally:
         server.stop()
+
+
+def forget_everything(host: str, port: int) -> None:
+    """Empty all accounts."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    try:
+        connection.request("POST", "/moto-api/reset")
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
 
 
 @contextmanager

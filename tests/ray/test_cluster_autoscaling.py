@@ -79,7 +79,11 @@ def autoscaling_head(directory: Path) -> Iterator[tuple[str, OwnRay]]:
         config["available_node_types"][name] = each | {
             "node_config": {},
             "worker_setup_commands": [],
-            "resources": each["resources"] | {"object_store_memory": STORE_BYTES},
+            "resources": {
+                # The fake provider takes no memory.
+                **{key: n for key, n in each["resources"].items() if key != "memory"},
+                "object_store_memory": STORE_BYTES,
+            },
         }
     file = directory / "autoscaling.yaml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")

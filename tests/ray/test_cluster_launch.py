@@ -73,7 +73,7 @@ class Account:
         ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def aws() -> Iterator[Clients]:
     with aws_server() as environment, calling(environment) as clients:
         yield clients
