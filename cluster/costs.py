@@ -34,7 +34,7 @@ class Costs:
 
 def costs(plan: ClusterPlan) -> Costs:
     """What an hour of it costs."""
-    extras = plan.spec.disk_gib * DISK_USD_PER_GIB_MONTH / _HOURS_PER_MONTH + ADDRESS_USD_PER_HOUR
+    extras = also_usd_per_hour(max(plan.spec.disk_gib, plan.image.min_disk_gib))
     head = plan.head.price.usd_per_hour + extras
     today = [each.price.usd_per_hour + extras for each in plan.workers]
     return Costs(
@@ -42,6 +42,11 @@ def costs(plan: ClusterPlan) -> Costs:
         cheapest_usd_per_hour=head + min(today, default=0.0),
         worst_usd_per_hour=head + sum(_dearest(plan.workers, plan.spec.max_workers, extras)),
     )
+
+
+def also_usd_per_hour(disk_gib: int) -> float:
+    """What a node costs beside the instance: its disk and its public address."""
+    return disk_gib * DISK_USD_PER_GIB_MONTH / _HOURS_PER_MONTH + ADDRESS_USD_PER_HOUR
 
 
 def refusals(found: Costs, spec: ClusterSpec) -> tuple[OverBudgetError, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import budget_watcher, keep_results
+from cluster.costs import also_usd_per_hour
 from cluster.node_setup import (
     FILES,
     TOKEN,
@@ -29,10 +30,6 @@ MEMORY_SHARE = 0.7
 UPSCALING_SPEED = 4.0
 """At most about so many nodes of a type are launched at once, times those that run."""
 GIB = 2**30
-DISK_USD_PER_GIB_HOUR = 0.08 / 730
-"""gp3 in us-east-1, 0.08 USD per GB and month of 730 hours."""
-ADDRESS_USD_PER_HOUR = 0.005
-"""Of a public IPv4 address."""
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 MARKET_LABEL = "ray.io/market-type"
 INSTANCE_LABEL = "falcon-ray/instance-type"
@@ -133,14 +130,12 @@ def file_mounts(provisioned: Provisioned, package: Package) -> dict[str, str]:
 _SCRIPTS = tuple(Path(str(each.__file__)) for each in (budget_watcher, keep_results))
 
 
-def also_usd_per_hour(disk_gib: int) -> float:
-    """What a node costs beside the instance: its disk and its public address."""
-    return disk_gib * DISK_USD_PER_GIB_HOUR + ADDRESS_USD_PER_HOUR
-
-
 def _watcher_arguments(plan: ClusterPlan, provisioned: Provisioned) -> Sequence[str]:
+    # Of spot the price on demand, which is the most that anybody pays for it.
     rates = {
-        f"{each.instance.instance_type}/{each.market.value}": each.price.usd_per_hour
+        f"{each.instance.instance_type}/{each.market.value}": (
+            each.most_usd_per_hour or each.price.usd_per_hour
+        )
         for each in (plan.head, *plan.workers)
     }
     arguments = [

@@ -1,6 +1,7 @@
 """How a cluster stands: its nodes, what it has cost, and how long it has left.
 
-What it has cost is what the watcher on its head counts; where that has not counted yet, what the
+What it has cost is what the watcher on its head counts, which takes the price on demand for spot
+instances as well and so errs upwards; where that has not counted yet, what the
 instances that EC2 still knows cost on demand. The module only reads.
 """
 
@@ -122,7 +123,7 @@ def status(provisioned: Provisioned, clients: Clients, *, now: dt.datetime) -> C
         report, counted_by = _uncounted(now), "at prices on demand; its head has not counted yet"
     else:
         at = dt.datetime.fromtimestamp(report.at_s, dt.UTC)
-        counted_by = f"counted by its head, last at {at:%H:%M} UTC"
+        counted_by = f"at most; counted by its head at prices on demand, last at {at:%H:%M} UTC"
     rates, now_s = report.rates, now.timestamp()
     runs = runs_of(instances, report.runs, now_s)
     left = provisioned.expires_at - now

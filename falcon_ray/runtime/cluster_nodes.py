@@ -137,14 +137,17 @@ def _types(
 def node_shape(resources: Mapping[str, float], labels: Mapping[str, str]) -> NodeShape:
     """What a node offers, by its resources and labels as Ray names them.
 
-    GPUs of which neither says the type are not counted: no trial could ask for them.
+    Where resources name several types, as Ray adds one by its own table to those of a cluster's
+    file, the label says which. GPUs of which neither says the type are not counted: no trial could
+    ask for them.
     """
     types = [
         name.removeprefix(ACCELERATOR_PREFIX)
         for name in resources
         if name.startswith(ACCELERATOR_PREFIX)
     ]
-    gpu_type = types[0] if types else labels.get(ACCELERATOR_LABEL)
+    label = labels.get(ACCELERATOR_LABEL)
+    gpu_type = label if not types or label in types else types[0]
     n_gpus = int(resources.get("GPU", 0)) if gpu_type else 0
     return NodeShape(
         cpus=int(resources.get("CPU", 0)),

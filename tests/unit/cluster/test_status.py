@@ -103,7 +103,7 @@ def test_what_the_head_counts_is_what_is_shown(account: Clients, made: Provision
     # 2 h * ((1 + 0.5) + (2 + 0.5)) USD/h
     assert found.spent_usd == pytest.approx(8.0, rel=0.01)
     assert found.max_cost_usd == 30.0
-    assert "8.00 of 30.00 USD (counted by its head" in str(found)
+    assert "8.00 of 30.00 USD (at most; counted by its head" in str(found)
 
 
 def test_without_an_answer_of_aws_there_is_one_line(account: Clients, made: Provisioned) -> None:

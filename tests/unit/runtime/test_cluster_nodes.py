@@ -44,6 +44,12 @@ def test_a_gpus_type_is_known_by_the_nodes_label_where_no_resource_says_it() -> 
     assert node_shape(resources, {}) == NodeShape(cpus=4, ram_gib=0, gpu_type=None, n_gpus=0)
 
 
+def test_a_label_decides_between_types_that_resources_name() -> None:
+    resources = {"GPU": 1.0, "accelerator_type:Misnamed": 1.0, "accelerator_type:L4": 1.0}
+    assert node_shape(resources, {"ray.io/accelerator-type": "L4"}).gpu_type == "L4"
+    assert node_shape(resources, {"ray.io/accelerator-type": "T4"}).gpu_type == "Misnamed"
+
+
 def test_what_is_in_use_on_a_node_is_what_is_not_free() -> None:
     free = {"a": {"CPU": 1.5, "GPU": 0.25}, "b": {}}
     nodes = [node("a", T4_RESOURCES), node("b", {"CPU": 2.0}), node("c", {"CPU": 2.0})]
