@@ -1,0 +1,1 @@
+"""What this machine keeps of a cluster: its journal, its key and token, and who works on it."""

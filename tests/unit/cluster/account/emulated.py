@@ -1,0 +1,352 @@
+"""An account of AWS in this process, plans for it, and clients that fail where a test wants it."""
+
+import datetime as dt
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from cluster.account.patience import Patience
+from cluster.clients import Clients
+from cluster.planned import ClusterPlan, MachineImage, PlannedNode, Price
+from cluster.spec import ClusterSpec, Market, WorkerSpec
+from falcon_ray.space.catalogue import Catalogue
+
+ACCOUNT = "123456789012"
+"""The one that moto emulates."""
+REGION = "us-east-1"
+NAME = "lab"
+CLUSTER_ID = "0123abcd"
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+TTL_HOURS = 8.0
+SSH_FROM = "203.0.113.7/32"
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+IMAGE = "ami-0123456789abcdef0"
+
+
+def environment() -> Mapping[str, str]:
+    """Credentials that nobody accepts, and nothing that is not needed."""
+    return {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_SESSION_TOKEN": "testing",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
+    }
+
+
+def node(
+    instance_type: str, *, name: str, market: Market, zones: Sequence[str], max_workers: int = 1
+) -> PlannedNode:
+    instance = Catalogue.packaged().instance(instance_type)
+    price = Price(usd_per_hour=instance.usd_per_hour, date=NOW.date(), origin="a test")
+    return PlannedNode(
+        name=name,
+        instance=instance,
+        market=market,
+        max_workers=max_workers,
+        price=price,
+        zones=tuple(zones),
+    )
+
+
+def plan(
+    *,
+    name: str = NAME,
+    region: str = REGION,
+    ssh_from: str | None = SSH_FROM,
+    market: Market = Market.SPOT,
+    head_zones: Sequence[str] = ("us-east-1a",),
+    worker_zones: Sequence[str] = ("us-east-1b", "us-east-1a"),
+) -> ClusterPlan:
+    """Two types of workers in two zones."""
+    workers = (
+        WorkerSpec(instance_type="g6.2xlarge", market=market, max_workers=2),
+        WorkerSpec(instance_type="g4dn.2xlarge", market=Market.ON_DEMAND, max_workers=1),
+    )
+    spec = ClusterSpec(
+        name=name,
+        region=region,
+        head_instance_type="m6i.xlarge",
+        workers=workers,
+        max_workers=3,
+        max_usd_per_hour=None,
+        max_cost_usd=None,
+        ttl_hours=TTL_HOURS,
+        idle_timeout_minutes=5,
+        ssh_from=ssh_from,
+        disk_gib=100,
+        ami_parameter="/aws/some/parameter",
+        ami_id=None,
+        availability_zones=(),
+    )
+    return ClusterPlan(
+        spec=spec,
+        account_id=ACCOUNT,
+        caller_arn=f"arn:aws:sts::{ACCOUNT}:assumed-role/testing/me",
+        head=node("m6i.xlarge", name="head", market=Market.ON_DEMAND, zones=head_zones),
+        workers=tuple(
+            node(
+                each.instance_type,
+                name=f"{each.instance_type.replace('.', '-')}-{each.market.value}",
+                market=each.market,
+                zones=worker_zones,
+                max_workers=each.max_workers,
+            )
+            for each in workers
+        ),
+        image=MachineImage(
+            ami_id=IMAGE, root_device="/dev/sda1", ssh_user="ubuntu", min_disk_gib=45
+        ),
+    )
+
+
+Boto: TypeAlias = Any
+"""A client, an argument or an answer of boto3, which are typed at run time."""
+Around: TypeAlias = Callable[[str, Callable[..., Any], dict[str, Any]], Any]
+"""Makes a call of this name with these arguments, or does not."""
+
+
+@dataclass
+class FakeTime:
+    """A clock that only pauses move on."""
+
+    now_s: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(clock=lambda: self.now_s, pause=self._pause)
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now_s += seconds
+
+
+class TaggingS3:
+    """Tags a bucket in the call that makes it, as S3 does and moto does not."""
+
+    def __init__(self, inner: Boto) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Boto:
+        return getattr(self._inner, name)
+
+    def create_bucket(self, **arguments: Boto) -> Boto:
+        made = dict(arguments.pop("CreateBucketConfiguration"))
+        tags = made.pop("Tags")
+        if made:
+            arguments["CreateBucketConfiguration"] = made
+        answer = self._inner.create_bucket(**arguments)
+        self._inner.put_bucket_tagging(Bucket=arguments["Bucket"], Tagging={"TagSet": tags})
+        return answer
+
+
+class DryRunEc2:
+    """Makes nothing where `DryRun` is set; moto makes a VPC all the same."""
+
+    def __init__(self, inner: Boto) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Boto:
+        return getattr(self._inner, name)
+
+    def create_vpc(self, **arguments: Boto) -> Boto:
+        if arguments.get("DryRun"):
+            raise refusal("create_vpc", "DryRunOperation")
+        return self._inner.create_vpc(**arguments)
+
+
+def connect(region: str = REGION) -> Clients:
+    """Clients that reach the emulated account inside `account`."""
+    clients = Clients.connect(region)
+    return replace(clients, ec2=DryRunEc2(clients.ec2), s3=TaggingS3(clients.s3))
+
+
+@contextmanager
+def account() -> Iterator[None]:
+    """A fresh account until the context exits."""
+    with mock_aws():
+        yield
+
+
+class Wrapped:
+    """A client whose every call goes through `around`, which may fail instead of making it."""
+
+    def __init__(self, inner: Boto, around: Around) -> None:
+        self._inner = inner
+        self._around = around
+
+    def __getattr__(self, name: str) -> Boto:
+        attribute = getattr(self._inner, name)
+        if name in ("can_paginate", "get_paginator", "meta"):
+            return attribute
+        return lambda **arguments: self._around(name, attribute, arguments)
+
+
+def wrapped(clients: Clients, around: Around) -> Clients:
+    """Clients all of whose calls but those of paginators go through `around`."""
+    return replace(
+        clients,
+        ec2=Wrapped(clients.ec2, around),
+        iam=Wrapped(clients.iam, around),
+        s3=Wrapped(clients.s3, around),
+    )
+
+
+def changes_account(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a call changes anything."""
+    reads = ("describe_", "get_", "list_", "head_")
+    return not name.startswith(reads) and not arguments.get("DryRun")
+
+
+class Crash(BaseException):
+    """The process is killed: nothing of ours may catch it."""
+
+
+def crashing(clients: Clients, *, at: int, when: str) -> Clients:
+    """Clients with which the process is killed `before` or `after` the call number `at`."""
+    numbers = itertools.count(1)
+
+    def around(name: str, call: Callable[..., Any], arguments: dict[str, Any]) -> Boto:
+        if not changes_account(name, arguments):
+            return call(**arguments)
+        number = next(numbers)
+        if number == at and when == "before":
+            raise Crash(name)
+        answer = call(**arguments)
+        if number == at:
+            raise Crash(name)
+        return answer
+
+    return wrapped(clients, around)
+
+
+def recording(clients: Clients) -> tuple[Clients, list[tuple[str, dict[str, Any]]]]:
+    """Clients, and the calls by which they will have changed the account."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def around(name: str, call: Callable[..., Any], arguments: dict[str, Any]) -> Boto:
+        if changes_account(name, arguments):
+            calls.append((name, arguments))
+        return call(**arguments)
+
+    return wrapped(clients, around), calls
+
+
+def failing(clients: Clients, errors: Mapping[str, Sequence[str]]) -> Clients:
+    """Clients whose first calls of some names fail with these codes; "" lets one through.
+
+    A code may carry a message: "InvalidParameterValue: what is wrong".
+    """
+    left = {name: list(codes) for name, codes in errors.items()}
+
+    def around(name: str, call: Callable[..., Any], arguments: dict[str, Any]) -> Boto:
+        if left.get(name) and (code := left[name].pop(0)):
+            raise refusal(name, code)
+        return call(**arguments)
+
+    return wrapped(clients, around)
+
+
+def refusal(name: str, code: str) -> ClientError:
+    """The error that a call answers with."""
+    code, _, message = code.partition(": ")
+    operation = "".join(each.capitalize() for each in name.split("_"))
+    return ClientError({"Error": {"Code": code, "Message": message or code}}, operation)
+
+
+def snapshot(clients: Clients) -> dict[str, Any]:
+    """All that stands in the account, by its id."""
+    ec2, iam, s3 = clients.ec2, clients.iam, clients.s3
+    seen: dict[str, Any] = {}
+    for call, answer, key in (
+        ("describe_vpcs", "Vpcs", "VpcId"),
+        ("describe_subnets", "Subnets", "SubnetId"),
+        ("describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
+        ("describe_route_tables", "RouteTables", "RouteTableId"),
+        ("describe_security_groups", "SecurityGroups", "GroupId"),
+        ("describe_key_pairs", "KeyPairs", "KeyPairId"),
+        ("describe_volumes", "Volumes", "VolumeId"),
+    ):
+        seen |= {each[key]: each for each in getattr(ec2, call)()[answer]}
+    for reservation in ec2.describe_instances()["Reservations"]:
+        for each in reservation["Instances"]:
+            if each["State"]["Name"] != "terminated":
+                seen[each["InstanceId"]] = each
+    for each in iam.list_roles()["Roles"]:
+        name = each["RoleName"]
+        policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
+        seen[each["Arn"]] = (iam.get_role(RoleName=name)["Role"], policies)
+    for each in iam.list_instance_profiles()["InstanceProfiles"]:
+        seen[each["Arn"]] = each
+    for each in s3.list_buckets()["Buckets"]:
+        seen[each["Name"]] = [key["Key"] for key in _objects(s3, each["Name"])]
+    return seen
+
+
+def _objects(s3: Boto, bucket: str) -> list[dict[str, Any]]:
+    return s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+
+
+def bystanders(clients: Clients) -> None:
+    """Things that look like the test's cluster, and are not of it."""
+    ec2, iam, s3 = clients.ec2, clients.iam, clients.s3
+    other = [
+        {"Key": "falcon-ray:managed", "Value": "true"},
+        {"Key": "falcon-ray:cluster", "Value": "lab-2"},
+        {"Key": "falcon-ray:id", "Value": "ffffffff"},
+        {"Key": "falcon-ray:expires-at", "Value": "2030-01-01T00:00:00+00:00"},
+    ]
+    half = [{"Key": "falcon-ray:cluster", "Value": NAME}, {"Key": "Name", "Value": NAME}]
+    for tags in (other, half):
+
+        def tagged(kind: str, tags: list[dict[str, str]] = tags) -> list[dict[str, Any]]:
+            return [{"ResourceType": kind, "Tags": tags}]
+
+        mark = tags[-1]["Value"][:4]
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=tagged("vpc"))
+        vpc_id = vpc["Vpc"]["VpcId"]
+        ec2.create_subnet(VpcId=vpc_id, CidrBlock="10.0.0.0/20", TagSpecifications=tagged("subnet"))
+        ec2.create_security_group(
+            GroupName="nodes",
+            Description="nodes",
+            VpcId=vpc_id,
+            TagSpecifications=tagged("security-group"),
+        )
+        ec2.import_key_pair(
+            KeyName=f"falcon-ray-{mark}",
+            PublicKeyMaterial=PUBLIC_KEY.encode(),
+            TagSpecifications=tagged("key-pair"),
+        )
+        role = f"falcon-ray-{NAME}-{mark}-head"
+        iam.create_role(
+            Path=f"/falcon-ray/{REGION}/", RoleName=role, AssumeRolePolicyDocument="{}", Tags=tags
+        )
+        iam.create_instance_profile(
+            Path=f"/falcon-ray/{REGION}/", InstanceProfileName=role, Tags=tags
+        )
+        iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
+        bucket = f"falcon-ray-{NAME}-{ACCOUNT}-{mark}"
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"Tags": tags})
+        s3.put_object(Bucket=bucket, Key="results", Body=b"theirs")
+
+
+def launch(clients: Clients, subnet_id: str | None = None, **tags: str) -> str:
+    """Start an instance that carries these tags, as Ray would."""
+    place = {} if subnet_id is None else {"SubnetId": subnet_id}
+    marks = [{"Key": key.replace("_", ":", 1), "Value": value} for key, value in tags.items()]
+    answer = clients.ec2.run_instances(
+        ImageId=IMAGE,
+        InstanceType="m6i.xlarge",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": marks}] if marks else [],
+        **place,
+    )
+    return answer["Instances"][0]["InstanceId"]
