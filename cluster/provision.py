@@ -198,8 +198,8 @@ def _adopted(
 def _mark_end(site: Site, vpc_id: str) -> None:
     """Say on the VPC when the cluster's time is over, for that may have been put off."""
     tag = {"Key": EXPIRES_AT, "Value": site.identity.tags[EXPIRES_AT]}
-    seen = discovery.things(site.clients, cluster_id=site.identity.cluster_id)
-    if tag["Value"] not in [e.tags.get(EXPIRES_AT) for e in seen if e.thing_id == vpc_id]:
+    (vpc,) = site.usable(lambda: site.clients.ec2.describe_vpcs(VpcIds=[vpc_id]))["Vpcs"]
+    if tag not in vpc["Tags"]:
         site.change(
             f"end of {vpc_id} at {tag['Value']}",
             lambda: site.clients.ec2.create_tags(Resources=[vpc_id], Tags=[tag]),

@@ -31,7 +31,7 @@ class Reaped:
         cluster_id: Likewise.
         expired_at: When its time was over.
         removed: What there was of it, in words; with `dry_run`, what there is.
-        left: What could not be removed, with the reason.
+        left: What could not be removed, in words, with the reason where it is known.
     """
 
     name: str
@@ -63,15 +63,16 @@ def reap(
             expired_at = _expires_at(found)
             if not cluster_id or expired_at is None or expired_at > now:
                 continue
-            failures = () if dry_run else remove(cluster_id, (), remover)
-            left = {each.thing: each.reason for each in failures}
+            failures = () if dry_run else remove(found, remover)
+            left = () if dry_run else discovery.things(clients, cluster_id=cluster_id)
+            reasons = {str(each.thing): each.reason for each in failures}
             reaped.append(
                 Reaped(
                     name=found[0].tags.get(CLUSTER, ""),
                     cluster_id=cluster_id,
                     expired_at=expired_at,
                     removed=tuple(str(each) for each in found if each not in left),
-                    left=tuple(left.values()),
+                    left=tuple(reasons.get(str(each), str(each)) for each in left),
                 )
             )
         return tuple(reaped)

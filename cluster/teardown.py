@@ -70,8 +70,7 @@ def tear_down(
         kept = discovery.buckets(clients, name=name, account_id=account_id)
         doomed = [each for each in kept if not ids or each.cluster_id in ids]
         doomed = doomed if delete_bucket else []
-        failures = [failure for each in sorted(ids) for failure in remove(each, doomed, remover)]
-        failures += remover.remove([each for each in doomed if each.cluster_id not in ids])
+        failures = remove((*found, *doomed), remover)
         buckets = [str(each.thing) for each in failures if each.thing.kind is Kind.BUCKET]
         if left := (*leftovers(name, clients), *buckets):
             raise ClusterError(_what_is_left(name, left, failures))
@@ -82,21 +81,24 @@ def tear_down(
         )
 
 
-def remove(cluster_id: str, extra: Sequence[Thing], remover: Remover) -> tuple[Failure, ...]:
-    """Remove all that carries a cluster's id, and those of the `extra` things that do as well."""
-    try:
-        still = remover.end_nodes(cluster_id)
-    except ClientError as error:
-        # Nothing else is touched: the network of nodes that run is of use to them.
-        things = discovery.nodes(remover.clients, cluster_id=cluster_id)
-        return tuple(Failure(e, str(explained(error, doing=f"ending {e}"))) for e in things)
-    if still:
-        things = discovery.nodes(remover.clients, cluster_id=cluster_id)
-        return tuple(Failure(each, f"{each} has not ended yet") for each in things)
-    own = [each for each in extra if each.cluster_id == cluster_id]
-    found = [*discovery.things(remover.clients, cluster_id=cluster_id), *own]
+def remove(found: Sequence[Thing], remover: Remover) -> tuple[Failure, ...]:
+    """Remove things of ours; where nodes do not end, nothing else of their cluster is touched."""
+    failures: list[Failure] = []
+    stuck = set[str]()
+    for cluster_id in sorted({each.cluster_id for each in found if each.kind is Kind.INSTANCE}):
+        try:
+            reason = "it has not ended yet"
+            nodes = remover.end_nodes(cluster_id)
+        except ClientError as error:
+            reason = str(explained(error, doing="ending nodes"))
+            nodes = discovery.nodes(remover.clients, cluster_id=cluster_id)
+        if nodes:
+            stuck.add(cluster_id)
+            failures += [Failure(each, reason) for each in nodes]
     order = list(Kind)
-    return remover.remove(sorted(found, key=lambda each: order.index(each.kind)))
+    rest = [e for e in found if e.kind is not Kind.INSTANCE and e.cluster_id not in stuck]
+    failures += remover.remove(sorted(rest, key=lambda each: order.index(each.kind)))
+    return tuple(failures)
 
 
 def leftovers(name: str, clients: Clients) -> Sequence[str]:

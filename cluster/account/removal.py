@@ -53,7 +53,7 @@ class Remover:
     intend: Callable[[str], None] = lambda _: None
 
     def remove(self, found: Sequence[Thing]) -> tuple[Failure, ...]:
-        """Remove things, which are in the order of `Kind`; one that fails stops no other."""
+        """Remove things but nodes, in the order of `Kind`; one that fails stops no other."""
         failures: list[Failure] = []
         for each in found:
             self.intend(f"no {each}")
@@ -64,13 +64,13 @@ class Remover:
                 failures.append(Failure(each, reason))
         return tuple(failures)
 
-    def end_nodes(self, cluster_id: str) -> tuple[str, ...]:
+    def end_nodes(self, cluster_id: str) -> tuple[Thing, ...]:
         """End all instances of a cluster and wait until they have ended.
 
         Those that the head starts while it is ending are found and ended as well.
 
         Returns:
-            Ids of those that have not ended in time: none, as a rule.
+            Those that have not ended in time: none, as a rule.
 
         Raises:
             ClientError: They may not be ended.
@@ -88,7 +88,7 @@ class Remover:
 
         if self.patience.until(ended, timeout_s=NODES_END_WITHIN_S, every_s=5.0):
             return ()
-        return tuple(each.thing_id for each in nodes(self.clients, cluster_id=cluster_id))
+        return nodes(self.clients, cluster_id=cluster_id)
 
     def _remove(self, thing: Thing) -> None:
         call = self._calls()[thing.kind]
@@ -101,7 +101,6 @@ class Remover:
     def _calls(self) -> Mapping[Kind, Callable[[str], object]]:
         ec2 = self.clients.ec2
         return {
-            Kind.INSTANCE: lambda each: ec2.terminate_instances(InstanceIds=[each]),
             Kind.SPOT_REQUEST: lambda each: ec2.cancel_spot_instance_requests(
                 SpotInstanceRequestIds=[each]
             ),

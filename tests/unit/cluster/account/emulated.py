@@ -337,6 +337,17 @@ def bystanders(clients: Clients) -> None:
         s3.put_object(Bucket=bucket, Key="results", Body=b"theirs")
 
 
+def keep(clients: Clients, bucket: str, *keys: str) -> None:
+    """Put results into a cluster's bucket.
+
+    Its policy goes first: moto leaves out the condition by which it concerns only calls in the
+    clear, and denies every one.
+    """
+    clients.s3.delete_bucket_policy(Bucket=bucket)
+    for key in keys:
+        clients.s3.put_object(Bucket=bucket, Key=key, Body=b"ours")
+
+
 def launch(clients: Clients, subnet_id: str | None = None, **tags: str) -> str:
     """Start an instance that carries these tags, as Ray would."""
     place = {} if subnet_id is None else {"SubnetId": subnet_id}

@@ -322,7 +322,7 @@ def test_the_bucket_is_private_encrypted_unversioned_and_spoken_to_by_tls(
     assert owned == [{"ObjectOwnership": "BucketOwnerEnforced"}]
 
 
-def test_a_bucket_elsewhere_is_made_in_its_region(credentials: None, state: StateDirectory) -> None:
+def test_a_bucket_elsewhere_is_made_in_its_region(state: StateDirectory) -> None:
     with account():
         clients = connect("eu-west-1")
         zones = ("eu-west-1a", "eu-west-1b")
