@@ -28,7 +28,7 @@ def code_of(error: ClientError) -> str:
 def is_missing(error: ClientError) -> bool:
     """Whether something is not there, or not seen yet."""
     code = code_of(error)
-    return code in _NOT_YET or code.endswith((".NotFound", "NotFoundException")) or code == "404"
+    return code in _NOT_YET or code.endswith((".NotFound", ".NotAttached"))
 
 
 def is_in_use(error: ClientError) -> bool:

@@ -121,8 +121,10 @@ class Remover:
         iam = self.clients.iam
         profile = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
         for role in profile["Roles"]:
-            iam.remove_role_from_instance_profile(
-                InstanceProfileName=name, RoleName=role["RoleName"]
+            _undo(
+                iam.remove_role_from_instance_profile,
+                InstanceProfileName=name,
+                RoleName=role["RoleName"],
             )
         iam.delete_instance_profile(InstanceProfileName=name)
 
@@ -130,24 +132,24 @@ class Remover:
         iam = self.clients.iam
         for page in iam.get_paginator("list_attached_role_policies").paginate(RoleName=name):
             for each in page["AttachedPolicies"]:
-                iam.detach_role_policy(RoleName=name, PolicyArn=each["PolicyArn"])
+                _undo(iam.detach_role_policy, RoleName=name, PolicyArn=each["PolicyArn"])
         for page in iam.get_paginator("list_role_policies").paginate(RoleName=name):
             for each in page["PolicyNames"]:
-                iam.delete_role_policy(RoleName=name, PolicyName=each)
+                _undo(iam.delete_role_policy, RoleName=name, PolicyName=each)
         iam.delete_role(RoleName=name)
 
     def _route_table(self, table_id: str) -> None:
         ec2 = self.clients.ec2
         (table,) = ec2.describe_route_tables(RouteTableIds=[table_id])["RouteTables"]
         for each in table["Associations"]:
-            ec2.disassociate_route_table(AssociationId=each["RouteTableAssociationId"])
+            _undo(ec2.disassociate_route_table, AssociationId=each["RouteTableAssociationId"])
         ec2.delete_route_table(RouteTableId=table_id)
 
     def _gateway(self, gateway_id: str) -> None:
         ec2 = self.clients.ec2
         answer = ec2.describe_internet_gateways(InternetGatewayIds=[gateway_id])
         for each in answer["InternetGateways"][0]["Attachments"]:
-            ec2.detach_internet_gateway(InternetGatewayId=gateway_id, VpcId=each["VpcId"])
+            _undo(ec2.detach_internet_gateway, InternetGatewayId=gateway_id, VpcId=each["VpcId"])
         ec2.delete_internet_gateway(InternetGatewayId=gateway_id)
 
     def _bucket(self, bucket: str) -> None:
@@ -165,6 +167,15 @@ class Remover:
                 objects = [{"Key": e["Key"], "VersionId": e["VersionId"]} for e in found]
                 _check(s3.delete_objects(**ours, Delete={"Objects": objects, "Quiet": True}))
         s3.delete_bucket(**ours)
+
+
+def _undo(call: Callable[..., object], **arguments: str) -> None:
+    """Take away what hangs on a thing; it may be gone, and only still be shown."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        if not is_missing(error):
+            raise
 
 
 def _check(answer: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from tests.unit.cluster.account.emulated import (
     launch,
     plan,
     recording,
+    refusal,
     snapshot,
     wrapped,
 )
@@ -178,6 +179,25 @@ def test_what_somebody_removed_by_hand_is_no_hindrance(
     assert leftovers(NAME, clients) == ()
 
 
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("remove_role_from_instance_profile", "NoSuchEntity"),
+        ("delete_role_policy", "NoSuchEntity"),
+        ("disassociate_route_table", "InvalidAssociationID.NotFound"),
+        ("detach_internet_gateway", "Gateway.NotAttached"),
+    ],
+)
+def test_what_is_shown_to_hang_on_a_thing_but_is_gone_does_not_save_the_thing(
+    clients: Clients, state: StateDirectory, call: str, code: str
+) -> None:
+    up(clients, state)
+    stale = Stale(clients, call, code)
+    down(stale.clients, state)
+    assert stale.told > 0
+    assert leftovers(NAME, clients) == ()
+
+
 def test_roles_go_with_whatever_somebody_attached_to_them(
     clients: Clients, state: StateDirectory
 ) -> None:
@@ -305,5 +325,21 @@ class Deaf:
                 self.told += 1
                 return {}
             return call(**arguments)
+
+        self.clients = wrapped(clients, around)
+
+
+class Stale:
+    """Clients of an account where a call was carried out already, which its look did not show."""
+
+    def __init__(self, clients: Clients, name_of_call: str, code: str) -> None:
+        self.told = 0
+
+        def around(name: str, call: Callable[..., Boto], arguments: dict[str, Boto]) -> Boto:
+            answer = call(**arguments)
+            if name == name_of_call:
+                self.told += 1
+                raise refusal(name, code)
+            return answer
 
         self.clients = wrapped(clients, around)
