@@ -5,9 +5,6 @@ import pytest
 
 from tests.unit.cluster.plan_terminal import PlanTerminal
 
-pytest.importorskip("cluster.provision")
-pytest.importorskip("cluster.launcher")
-
 pytestmark = pytest.mark.aws
 
 
