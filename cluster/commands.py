@@ -27,8 +27,6 @@ from falcon_ray.space.catalogue import Catalogue, InstanceStatus
 if TYPE_CHECKING:
     from cluster.lifecycle import Known
 
-# ruff: noqa: PLC0415 - see above
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
