@@ -12,7 +12,10 @@ import argparse
 import datetime as dt
 import json
 import logging
+import os
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +30,8 @@ MARGIN_S = 300.0
 """The cluster ends when so much more time would be too much: for one look, and for ending it."""
 ID_TAG = "falcon-ray:id"
 LIVE = ("pending", "running")
+END_TRIES = 5
+"""After so many looks the head ends itself, even where it could not end the others."""
 _AWS_ERRORS = (BotoCoreError, ClientError)
 
 _log = logging.getLogger("falcon-ray-watcher")
@@ -179,8 +184,7 @@ def read_report(s3: Any, bucket: str, cluster_id: str) -> Report | None:  # noqa
     try:
         body = s3.get_object(Bucket=bucket, Key=report_key(cluster_id))["Body"].read()
     except ClientError as error:
-        # Without the right to list the bucket, what is not there is forbidden.
-        if error.response["Error"]["Code"] in {"NoSuchKey", "AccessDenied", "404", "403"}:
+        if error.response["Error"]["Code"] == "NoSuchKey":
             return None
         raise
     return Report.from_json(json.loads(body))
@@ -221,20 +225,28 @@ class Watcher:
         self._shut_down = shut_down
         self._clock = clock
         self._runs: tuple[Run, ...] | None = None
+        self._knows_earlier = False
+        self._n_tries = 0
 
     def look(self) -> bool:
         """Count once, keep the count, and end the cluster where it must end.
 
         Returns:
-            Whether it may go on. Where AWS does not answer, what ran is taken to run still.
+            Whether to look again. Where AWS does not answer, what ran is taken to run still.
+
+        Raises:
+            BotoCoreError, ClientError: EC2 does not answer, and never has; nothing can be counted.
         """
         now_s = self._clock()
-        runs = self._remembered()
+        before = (*(self._runs or ()), *self._earlier())
         try:
-            runs = runs_of(instances_of(self._ec2, self._cluster_id), runs, now_s)
-            self._runs = runs
+            runs = runs_of(instances_of(self._ec2, self._cluster_id), before, now_s)
         except _AWS_ERRORS as error:
+            if not before:
+                raise
+            runs = before
             _log.warning("EC2 does not say what runs, so that all is taken to: %s", error)
+        self._runs = runs
         limit = self._max_cost_usd
         self._keep(Report(at_s=now_s, runs=runs, rates=self._rates, max_cost_usd=limit))
         if limit is None or not must_end(runs, self._rates, now_s=now_s, max_cost_usd=limit):
@@ -244,21 +256,28 @@ class Watcher:
             spent_usd(runs, self._rates, now_s),
             limit,
         )
-        self._end([each.instance_id for each in runs if each.end_s is None])
-        return False
+        return not self._end([each for each in runs if each.end_s is None])
 
-    def _remembered(self) -> tuple[Run, ...]:
-        """What is known from before; that of an earlier head, at the first look."""
-        if self._runs is None:
-            try:
-                report = read_report(self._s3, self._bucket, self._cluster_id)
-            except (*_AWS_ERRORS, ValueError, KeyError, TypeError) as error:
-                _log.warning("the count of an earlier head cannot be read: %s", error)
-                return ()
-            self._runs = () if report is None else report.runs
-        return self._runs
+    def _earlier(self) -> Sequence[Run]:
+        """What an earlier watcher knew, once it can be read; nothing is kept over it before."""
+        if self._knows_earlier:
+            return ()
+        report = None
+        try:
+            report = read_report(self._s3, self._bucket, self._cluster_id)
+        except _AWS_ERRORS as error:
+            _log.warning("the earlier count does not come from the bucket: %s", error)
+            return ()
+        except (ValueError, KeyError, TypeError) as error:
+            _log.warning("the earlier count cannot be understood, so it is lost: %s", error)
+        self._knows_earlier = True
+        known = {each.instance_id for each in self._runs or ()}
+        earlier = () if report is None else report.runs
+        return [each for each in earlier if each.instance_id not in known]
 
     def _keep(self, report: Report) -> None:
+        if not self._knows_earlier:
+            return
         try:
             self._s3.put_object(
                 Bucket=self._bucket,
@@ -269,19 +288,49 @@ class Watcher:
         except _AWS_ERRORS as error:
             _log.warning("the count is not in the bucket: %s", error)
 
-    def _end(self, instance_ids: Sequence[str]) -> None:
-        """End all nodes at once, so that the head starts no new ones; and this one in any case."""
-        try:
-            if instance_ids:
-                self._ec2.terminate_instances(InstanceIds=list(instance_ids))
-        except _AWS_ERRORS as error:
-            _log.warning("EC2 ends no workers, they end themselves in time: %s", error)
+    def _end(self, runs: Sequence[Run]) -> bool:
+        """End all nodes at once, so that the head starts no new ones, and then this one.
+
+        Returns:
+            Whether it is over; else others still run, and it is this node that can end them.
+        """
+        self._n_tries += 1
+        if self._is_refused([each.instance_id for each in runs]):
+            # One that EC2 has forgotten spares all others. The head is the first that was launched.
+            _, *others = sorted(runs, key=lambda each: each.start_s)
+            refused = [each for each in others if self._is_refused([each.instance_id])]
+            if refused and self._n_tries < END_TRIES:
+                return False
         self._shut_down()
+        return True
+
+    def _is_refused(self, instance_ids: Sequence[str]) -> bool:
+        """Whether EC2 does not end them."""
+        if not instance_ids:
+            return False
+        try:
+            self._ec2.terminate_instances(InstanceIds=list(instance_ids))
+        except _AWS_ERRORS as error:
+            _log.warning("EC2 does not end %s: %s", ", ".join(instance_ids), error)
+            forgotten = isinstance(error, ClientError) and (
+                error.response["Error"]["Code"] == "InvalidInstanceID.NotFound"
+            )
+            return not forgotten or len(instance_ids) > 1
+        return False
 
 
 def _shut_down() -> None:
     """Power off, which terminates an instance of ours."""
     subprocess.run(["/sbin/shutdown", "-h", "now"], check=False)
+
+
+def tell_systemd(state: str) -> None:
+    """Say how it goes to systemd, where that has started this process; sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        name = f"\0{address[1:]}" if address.startswith("@") else address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+            notified.sendto(state.encode(), name)
 
 
 def _rate(text: str) -> tuple[str, float]:
@@ -314,8 +363,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         max_cost_usd=given.max_cost_usd,
         shut_down=_shut_down,
     )
-    while watcher.look():
-        time.sleep(PERIOD_S)
+    try:
+        while watcher.look():
+            tell_systemd("READY=1\nWATCHDOG=1")
+            time.sleep(PERIOD_S)
+    except _AWS_ERRORS as error:
+        # Started anew, perhaps with credentials that were not there yet.
+        sys.exit(f"EC2 does not say what runs: {error}")
 
 
 if __name__ == "__main__":

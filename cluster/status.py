@@ -30,6 +30,8 @@ from cluster.tags import as_mapping
 from falcon_ray.errors import ClusterError
 from falcon_ray.space.catalogue import Catalogue
 
+LATE = dt.timedelta(minutes=15)
+"""After so long without a count the watcher is taken to be dead; it counts twice a minute."""
 _TYPE_TAG = "ray-user-node-type"
 _STATUS_TAG = "ray-node-status"
 
@@ -124,6 +126,8 @@ def status(provisioned: Provisioned, clients: Clients, *, now: dt.datetime) -> C
     else:
         at = dt.datetime.fromtimestamp(report.at_s, dt.UTC)
         counted_by = f"at most; counted by its head at prices on demand, last at {at:%H:%M} UTC"
+        if now - at > LATE and any(each["State"]["Name"] in LIVE for each in instances):
+            counted_by += ", which is too long ago: nobody ends it at its limit; up mends that"
     rates, now_s = report.rates, now.timestamp()
     runs = runs_of(instances, report.runs, now_s)
     left = provisioned.expires_at - now

@@ -8,8 +8,22 @@ import pytest
 from moto import mock_aws
 
 from cluster.clients import Clients
+from tests.unit.cluster.made_clusters import REGION
 from tests.unit.cluster.plan_fakes import PLAN_AMI, PLAN_AMI_PARAMETER, PlanPricing, PlanQuotas
 from tests.unit.cluster.plan_terminal import PlanTerminal
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
+    """An empty one."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with mock_aws():
+        yield Clients.connect(REGION)
 
 
 @pytest.fixture(scope="module")  # planning changes nothing, so its tests may share one

@@ -17,6 +17,7 @@ ZONES = ("us-east-1a", "us-east-1b")
 NOW = dt.datetime(2026, 12, 1, 12, 0, tzinfo=dt.UTC)
 EXPIRES_AT = NOW + dt.timedelta(hours=8)
 TOKEN = "0123456789abcdef" * 4
+UV_WHEEL = "uv-0.13.8-py3-none-any.whl"
 TRUST = '{"Version": "2012-10-17", "Statement": []}'
 
 
@@ -113,7 +114,7 @@ def provisioned(directory: Path) -> Provisioned:
 
 def package(directory: Path) -> Package:
     """What nodes get, of which only the names are real."""
-    names = ("falcon_ray-0.1.0-py3-none-any.whl", "constraints.txt", "uv-0.13.8-py3-none-any.whl")
+    names = ("falcon_ray-0.1.0-py3-none-any.whl", "constraints.txt", UV_WHEEL)
     for each in names:
         (directory / each).write_text(each, encoding="utf-8")
     wheel, constraints, installer = (directory / each for each in names)

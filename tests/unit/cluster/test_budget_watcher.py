@@ -1,17 +1,41 @@
 """The count of what a cluster costs, and its end before that is too much."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
-from cluster.budget_watcher import Rates, Report, Run, Watcher, read_report, runs_of, spent_usd
+from cluster import budget_watcher
+from cluster.budget_watcher import (
+    Rates,
+    Report,
+    Run,
+    Watcher,
+    read_report,
+    report_key,
+    runs_of,
+    spent_usd,
+)
 from cluster.clients import Clients
-from tests.unit.cluster.made_clusters import REGION, image_of
+from cluster.ray_config import render
+from tests.ray.aws_server import aws_server, calling
+from tests.unit.cluster.made_clusters import (
+    image_of,
+    in_account,
+    package,
+    plan,
+    provisioned,
+)
 
 HOUR_S = 3600.0
 RATES = Rates(
@@ -40,6 +64,7 @@ class FakeAws:
     objects: dict[str, bytes] = field(default_factory=dict)
     terminated: list[str] = field(default_factory=list)
     refuses: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
     n_shut_down: int = 0
 
     def get_paginator(self, _: str) -> "FakeAws":
@@ -51,6 +76,8 @@ class FakeAws:
 
     def terminate_instances(self, *, InstanceIds: list[str]) -> None:  # noqa: N803 - boto3's
         self._check("terminate")
+        if self.forgotten & set(InstanceIds):
+            raise refusal("InvalidInstanceID.NotFound")
         self.terminated += InstanceIds
 
     def put_object(self, *, Key: str, Body: bytes, **_: object) -> None:  # noqa: N803
@@ -58,6 +85,7 @@ class FakeAws:
         self.objects[Key] = Body
 
     def get_object(self, *, Key: str, **_: object) -> dict[str, Any]:  # noqa: N803
+        self._check("get")
         if Key not in self.objects:
             raise refusal("NoSuchKey")
         self._body = self.objects[Key]
@@ -78,7 +106,7 @@ def refusal(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "no"}}, "Something")
 
 
-def watcher(aws: FakeAws, now_s: float, *, max_cost_usd: float | None = 1.0) -> Watcher:
+def watcher(aws: FakeAws, now: "float | Clock", *, max_cost_usd: float | None = 1.0) -> Watcher:
     return Watcher(
         aws,
         aws,
@@ -87,7 +115,7 @@ def watcher(aws: FakeAws, now_s: float, *, max_cost_usd: float | None = 1.0) -> 
         rates=RATES,
         max_cost_usd=max_cost_usd,
         shut_down=aws.shut_down,
-        clock=lambda: now_s,
+        clock=now if isinstance(now, Clock) else lambda: now,
     )
 
 
@@ -136,40 +164,81 @@ def test_a_new_head_goes_on_counting_where_the_old_one_was() -> None:
     assert Report.from_json(report.to_json()) == report
 
 
+@dataclass
+class Clock:
+    """Says what it is told to."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 def test_while_ec2_does_not_answer_all_is_taken_to_run_on() -> None:
-    aws = FakeAws([instance("head")])
-    now_s = [100.0]
-    a_watcher = Watcher(
-        aws,
-        aws,
-        cluster_id=ID,
-        bucket=BUCKET,
-        rates=RATES,
-        max_cost_usd=1.0,
-        shut_down=aws.shut_down,
-        clock=lambda: now_s[0],
-    )
+    aws, clock = FakeAws([instance("head")]), Clock(100.0)
+    a_watcher = watcher(aws, clock)
     assert a_watcher.look()
     aws.refuses = {"describe", "put"}
-    now_s[0] = 3 * HOUR_S
+    clock.now_s = 3 * HOUR_S
     assert a_watcher.look()  # 3 h * 0.3 USD/h = 0.9 USD, and 0.025 USD in the margin
-    now_s[0] = 3.3 * HOUR_S
+    clock.now_s = 3.3 * HOUR_S
     assert not a_watcher.look()
 
 
-def test_a_head_that_may_end_nobody_ends_itself() -> None:
-    aws = FakeAws([instance("head"), instance("worker")], refuses={"terminate"})
-    assert not watcher(aws, 1e6).look()
+def test_a_watcher_that_never_saw_anything_does_not_say_that_it_counts() -> None:
+    with pytest.raises(ClientError):
+        watcher(FakeAws([instance("head")], refuses={"describe"}), 0.0).look()
+
+
+def test_an_earlier_count_that_comes_late_is_neither_forgotten_nor_written_over() -> None:
+    aws, clock = FakeAws([instance("old")]), Clock(HOUR_S)
+    assert watcher(aws, clock).look()
+    kept = dict(aws.objects)
+    aws.instances = [instance("new", start_s=HOUR_S)]
+    a_watcher = watcher(aws, clock)
+    aws.refuses = {"get"}
+    assert a_watcher.look()
+    assert aws.objects == kept
+    aws.refuses = set()
+    clock.now_s = 2 * HOUR_S
+    assert a_watcher.look()
+    report = read_report(aws, BUCKET, ID)
+    assert report is not None
+    assert {each.instance_id for each in report.runs} == {"old", "new"}
+    # old: 2 h * 0.3 USD/h, for it was not seen to end before; new: 1 h * 0.3 USD/h
+    assert spent_usd(report.runs, RATES, clock.now_s) == pytest.approx(0.9)
+
+
+def test_an_earlier_count_that_nobody_understands_does_not_end_the_counting() -> None:
+    aws = FakeAws([instance("head")], objects={report_key(ID): b"no JSON"})
+    assert watcher(aws, HOUR_S).look()
+    report = read_report(aws, BUCKET, ID)
+    assert report is not None
+    assert len(report.runs) == 1
+
+
+def test_a_head_that_may_end_nobody_tries_for_a_while_and_ends_itself() -> None:
+    aws = FakeAws(
+        [instance("head"), instance("worker", start_s=1.0)],
+        refuses={"terminate"},
+    )
+    a_watcher = watcher(aws, 1e6)
+    assert [a_watcher.look() for _ in range(5)] == [True] * 4 + [False]
     assert aws.n_shut_down == 1
 
 
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with mock_aws():
-        yield Clients.connect(REGION)
+def test_one_that_ec2_has_forgotten_spares_no_other() -> None:
+    aws = FakeAws(
+        [
+            instance("head"),
+            instance("gone", kind="g6.xlarge", start_s=1.0),
+            instance("worker", kind="g6.xlarge", start_s=2.0),
+        ],
+        forgotten={"gone"},
+    )
+    assert not watcher(aws, 1e6).look()
+    assert aws.terminated == ["worker"]
+    assert aws.n_shut_down == 1  # which ends the head
 
 
 @pytest.mark.aws
@@ -203,3 +272,39 @@ def test_in_an_account_it_ends_its_own_cluster_and_no_other(account: Clients) ->
     assert report is not None
     assert [each.instance_id for each in report.runs] == [ids[ID]]
     assert isinstance(report.runs[0], Run)
+
+
+@pytest.mark.aws
+def test_as_the_head_starts_it_it_counts_and_then_says_that_it_is_ready(
+    tmp_path: Path,
+) -> None:
+    with (
+        aws_server() as environment,
+        calling(environment) as clients,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        made = in_account(provisioned(tmp_path), clients)
+        # Without a limit, for it would end the machine that the tests run on.
+        config = render(plan(max_cost_usd=None), made, package(tmp_path))
+        command = config["head_start_ray_commands"][0]
+        assert "--max-cost-usd" not in command
+        arguments = re.findall(r"budget_watcher\.py (.*)", command)[0]
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "falcon-ray:id", "Value": ID}]}]
+        clients.ec2.run_instances(
+            ImageId=image_of(clients).ami_id, MinCount=1, MaxCount=1, TagSpecifications=tags
+        )
+        started = subprocess.Popen(
+            [sys.executable, str(budget_watcher.__file__), *shlex.split(arguments)],
+            env={**os.environ, **environment, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+        )
+        with started:
+            try:
+                assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"
+                report = read_report(clients.s3, made.bucket, ID)
+            finally:
+                started.terminate()
+    assert report is not None
+    assert len(report.runs) == 1
+    assert report.rates.usd_per_hour["g6.xlarge/spot"] == 0.4

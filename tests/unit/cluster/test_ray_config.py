@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from moto import mock_aws
 
 from cluster.clients import Clients
 from cluster.planned import ClusterPlan
@@ -24,7 +22,6 @@ from tests.unit.cluster.made_clusters import (
     EXPIRES_AT as EXPIRES,
 )
 from tests.unit.cluster.made_clusters import (
-    REGION,
     TOKEN,
     image_of,
     in_account,
@@ -100,16 +97,6 @@ def things(account: Clients) -> list[Any]:
         iam.list_roles()["Roles"],
         iam.list_instance_profiles()["InstanceProfiles"],
     ]
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with mock_aws():
-        yield Clients.connect(REGION)
 
 
 @pytest.mark.aws

@@ -1,11 +1,9 @@
 """How a cluster stands, of an account of moto's."""
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto import mock_aws
 
 from cluster.budget_watcher import Rates, Watcher
 from cluster.clients import Clients
@@ -15,7 +13,6 @@ from cluster.status import status
 from falcon_ray.errors import ClusterError
 from tests.unit.cluster.made_clusters import (
     EXPIRES_AT,
-    REGION,
     image_of,
     in_account,
     package,
@@ -24,15 +21,6 @@ from tests.unit.cluster.made_clusters import (
 )
 
 pytestmark = pytest.mark.aws
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with mock_aws():
-        yield Clients.connect(REGION)
 
 
 @pytest.fixture
@@ -104,6 +92,23 @@ def test_what_the_head_counts_is_what_is_shown(account: Clients, made: Provision
     assert found.spent_usd == pytest.approx(8.0, rel=0.01)
     assert found.max_cost_usd == 30.0
     assert "8.00 of 30.00 USD (at most; counted by its head" in str(found)
+
+
+def test_a_watcher_that_counts_no_more_is_told(account: Clients, made: Provisioned) -> None:
+    at = launched_at(account)
+    Watcher(
+        account.ec2,
+        account.s3,
+        cluster_id=made.cluster_id,
+        bucket=made.bucket,
+        rates=Rates(usd_per_hour={}, also_usd_per_hour=0.5),
+        max_cost_usd=30.0,
+        shut_down=lambda: None,
+        clock=at.timestamp,
+    ).look()
+    late = "nobody ends it at its limit"
+    assert late not in str(status(made, account, now=at + dt.timedelta(minutes=14)))
+    assert late in str(status(made, account, now=at + dt.timedelta(minutes=16)))
 
 
 def test_without_an_answer_of_aws_there_is_one_line(account: Clients, made: Provisioned) -> None:
