@@ -175,8 +175,9 @@ def _followed(jobs: Jobs, job: str, say: Say) -> int:
         return INTERRUPTED
     except (RuntimeError, OSError) as error:
         raise ClusterError(
-            f"the cluster was lost while following {job}: {_first_line(error)}; the search goes on "
-            f"if the head does: python -m cluster logs {job}"
+            f"the cluster was lost while following {job}: {_first_line(error)}; its limits may "
+            "have ended it (status), and what it had found is in the bucket; if its head runs, the "
+            f"search goes on: python -m cluster logs {job}"
         ) from error
     if details.status == "STOPPED":
         say("The search was stopped; what it has found is in the bucket.")

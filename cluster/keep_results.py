@@ -2,10 +2,11 @@
 
 Usage: python keep_results.py --bucket BUCKET --region REGION -- COMMAND [ARGUMENT...]
 
-The directory is copied while the search runs, so that a head that is lost takes next to nothing
-with it, and once more at the end. The last line of the command, one JSON object, stays the last
-line and is told where the results are; the exit code is the command's. It needs boto3 and no other
-module of ours. It does not know what a search is beyond the lines that name its directory.
+The directory is copied whenever the search says something, so that a head that is lost, or ended
+by its budget, takes no more with it than the trial that runs, and once more at the end. The last
+line of the command, one JSON object, stays the last line and is told where the results are; the
+exit code is the command's. It needs boto3 and no other module of ours. It does not know what a
+search is beyond the lines that name its directory.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -54,16 +55,18 @@ class Copy:
         """Copy the files that are new or have changed since they were copied."""
         with self._lock:
             for file in sorted(self._directory.rglob("*")):
-                if not file.is_file() or file.is_symlink():
-                    continue
-                about = file.stat()
-                version = (about.st_mtime_ns, about.st_size)
-                if self._copied.get(file) == version:
-                    continue
-                name = file.relative_to(self._directory).as_posix()
-                key = f"{PREFIX}/{self._directory.name}/{name}"
-                self._s3.upload_file(str(file), self._bucket, key)
-                self._copied[file] = version
+                if file.is_file() and not file.is_symlink():
+                    with contextlib.suppress(FileNotFoundError):  # it was a temporary one
+                        self._refresh(file)
+
+    def _refresh(self, file: Path) -> None:
+        about = file.stat()
+        version = (about.st_mtime_ns, about.st_size)
+        if self._copied.get(file) != version:
+            name = file.relative_to(self._directory).as_posix()
+            key = f"{PREFIX}/{self._directory.name}/{name}"
+            self._s3.upload_file(str(file), self._bucket, key)
+            self._copied[file] = version
 
 
 def run(
@@ -79,14 +82,13 @@ def run(
         command: With the line "Run directory: ..." somewhere, and one JSON object at the end.
         copy_of: The copy of a directory.
         say: Takes a line.
-        period_s: Between copies.
+        period_s: Longest time between copies.
 
     Returns:
         Its exit code; as a shell has it, where a signal ended it.
     """
     copy: Copy | None = None
     held: str | None = None
-    ended = threading.Event()
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(
             subprocess.Popen(
@@ -94,6 +96,7 @@ def run(
             )
         )
         assert process.stdout is not None
+        copying: _Copying | None = None
         for line in process.stdout:
             if held is not None:
                 say(held)
@@ -103,12 +106,9 @@ def run(
                 say(text)
             if copy is None and text.startswith(DIRECTORY_LINE):
                 copy = copy_of(Path(text.removeprefix(DIRECTORY_LINE)))
-                copying = threading.Thread(
-                    target=_refresh_until, args=(copy, ended, period_s), daemon=True
-                )
-                copying.start()
-                stack.callback(copying.join)
-                stack.callback(ended.set)
+                copying = stack.enter_context(_Copying(copy, period_s))
+            if copying is not None:
+                copying.wake()
     code = process.returncode
     uri = None if copy is None else _kept(copy, say)
     if held is not None:
@@ -116,10 +116,42 @@ def run(
     return 128 - code if code < 0 else code
 
 
-def _refresh_until(copy: Copy, ended: threading.Event, period_s: float) -> None:
-    while not ended.wait(period_s):
-        with contextlib.suppress(*_ERRORS):  # the last copy says why
-            copy.refresh()
+class _Copying:
+    """Copies in a thread until the context exits: when it is woken, and every so often.
+
+    Args:
+        copy: What is refreshed.
+        period_s: Longest time between refreshes.
+    """
+
+    def __init__(self, copy: Copy, period_s: float) -> None:
+        self._copy = copy
+        self._period_s = period_s
+        self._woken = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def wake(self) -> None:
+        """Copy soon."""
+        self._woken.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._woken.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._woken.wait(self._period_s)
+            if self._ended:
+                return
+            self._woken.clear()
+            with contextlib.suppress(*_ERRORS):  # the last copy says why
+                self._copy.refresh()
 
 
 def _kept(copy: Copy, say: Callable[[str], object]) -> str | None:
@@ -149,8 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", nargs="+")
     given = parser.parse_args(arguments)
     s3 = boto3.client("s3", region_name=given.region)
-    # Ray ends a job with SIGTERM to all its processes; what the search has written is still kept.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    # Ray ends a job with SIGTERM to all its processes, and a machine that shuts down adds SIGHUP;
+    # what the search has written is still kept.
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lambda *_: None)
     return run(
         given.command,
         lambda directory: Copy(s3, given.bucket, directory),

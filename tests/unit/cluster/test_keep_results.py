@@ -1,16 +1,19 @@
 """What a search leaves on the head, copied into the bucket."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto import mock_aws
 
+from cluster import keep_results
+from cluster.clients import Clients
 from cluster.keep_results import Copy, run
+from tests.ray.aws_server import aws_server, calling
 from tests.unit.cluster.made_clusters import REGION
 
 SEARCH = """
@@ -97,15 +100,20 @@ def test_a_search_that_is_killed_ends_as_in_a_shell() -> None:
     assert code == 128 + 9
 
 
-def test_files_are_copied_while_the_search_runs(tmp_path: Path) -> None:
-    s3 = FakeS3()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "journal.jsonl").write_text("one")
-    go_on = tmp_path / "go-on"
-    wait = (
-        f"import pathlib, time; print('Run directory: {tmp_path / 'mine'}', flush=True)\n"
-        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)"
-    )
+PAUSING = """
+import pathlib, sys, time
+directory, go_on = map(pathlib.Path, sys.argv[1:])
+print(f"Run directory: {directory}", flush=True)
+directory.mkdir()
+(directory / "journal.jsonl").write_text("one")
+print("Trial 1: measured", flush=True)
+while not go_on.exists():
+    time.sleep(0.01)
+"""
+
+
+def test_a_trial_is_in_the_bucket_before_the_next_one_is_measured(tmp_path: Path) -> None:
+    s3, go_on = FakeS3(), tmp_path / "go-on"
     seen: list[bool] = []
 
     def release() -> None:
@@ -115,13 +123,93 @@ def test_files_are_copied_while_the_search_runs(tmp_path: Path) -> None:
     releasing = threading.Thread(target=release)
     releasing.start()
     code = run(
-        [sys.executable, "-c", wait],
+        [sys.executable, "-c", PAUSING, str(tmp_path / "mine"), str(go_on)],
         lambda directory: Copy(s3, "results", directory),
         say=lambda _: None,
-        period_s=0.01,
     )
     releasing.join()
     assert (code, seen) == (0, [True])
+
+
+def test_files_are_copied_also_while_a_search_is_silent(tmp_path: Path) -> None:
+    s3, directory = FakeS3(), tmp_path / "mine"
+    go_on = tmp_path / "go-on"
+    silent = (
+        f"import pathlib, time; print('Run directory: {directory}', flush=True)\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)"
+    )
+
+    class CopyOfWhatComesLater(Copy):
+        """Its first refresh finds nothing; what is written after that, nobody announces."""
+
+        def refresh(self) -> None:
+            super().refresh()
+            directory.mkdir(exist_ok=True)
+            (directory / "journal.jsonl").write_text("one")
+            if s3.n_uploads:
+                go_on.touch()
+
+    code = run(
+        [sys.executable, "-c", silent],
+        lambda it: CopyOfWhatComesLater(s3, "results", it),
+        say=lambda _: None,
+        period_s=0.01,
+    )
+    assert code == 0
+
+
+def test_a_temporary_file_that_goes_spares_the_others(tmp_path: Path) -> None:
+    class VanishingS3(FakeS3):
+        """Somebody renames a file just before it is read."""
+
+        def upload_file(self, file: str, bucket: str, key: str) -> None:
+            (tmp_path / "a.tmp").unlink(missing_ok=True)
+            super().upload_file(file, bucket, key)
+
+    s3 = VanishingS3()
+    for name in ("a.tmp", "b"):
+        (tmp_path / name).write_text(name)
+    Copy(s3, "results", tmp_path).refresh()
+    assert list(s3.files.values()) == ["b"]
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_search_has_found_is_kept_when_its_job_is_stopped(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Signals reach the whole group, as Ray and systemd send them."""
+    directory = tmp_path / "mine"
+    late = (
+        "import atexit, pathlib, signal, sys, time\n"
+        f"directory = pathlib.Path({str(directory)!r})\n"
+        "directory.mkdir()\n"
+        "def end(*_):\n"
+        "    (directory / 'journal.jsonl').write_text('to the last')\n"
+        "    sys.exit(5)\n"
+        "for each in (signal.SIGTERM, signal.SIGHUP): signal.signal(each, end)\n"
+        "print(f'Run directory: {directory}', flush=True)\n"
+        "while True: time.sleep(60)"
+    )
+    with aws_server() as environment, calling(environment) as clients:
+        clients.s3.create_bucket(Bucket="results")
+        keep = subprocess.Popen(
+            [
+                *(sys.executable, str(keep_results.__file__), "--bucket", "results"),
+                *("--region", REGION, "--", sys.executable, "-c", late),
+            ],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        with keep:
+            assert keep.stdout is not None
+            assert keep.stdout.readline().startswith("Run directory: ")
+            os.killpg(keep.pid, number)
+            assert keep.wait(timeout=30) == 5
+        body = clients.s3.get_object(Bucket="results", Key="runs/mine/journal.jsonl")["Body"]
+        assert body.read() == b"to the last"
 
 
 def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
@@ -136,18 +224,9 @@ def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
     assert s3.n_uploads == 2
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        boto3.client("s3", region_name=REGION).create_bucket(Bucket="results")
-        yield "results"
-
-
 @pytest.mark.aws
-def test_results_land_in_a_bucket(bucket: str, tmp_path: Path) -> None:
-    s3 = boto3.client("s3", region_name=REGION)
-    searched(s3, tmp_path)
-    keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+def test_results_land_in_a_bucket(account: Clients, tmp_path: Path) -> None:
+    account.s3.create_bucket(Bucket="results")
+    searched(account.s3, tmp_path)
+    keys = [each["Key"] for each in account.s3.list_objects_v2(Bucket="results")["Contents"]]
     assert keys == ["runs/mine/deep/er.txt", "runs/mine/journal.jsonl"]
