@@ -207,7 +207,12 @@ def _environment(scratch: str, profile: str | None) -> Mapping[str, str]:
         "AUTOSCALER_NODE_START_WAIT_S": str(SSH_WAIT_S),
         "PYTHONWARNINGS": "ignore",
     }
-    return {**os.environ, **ours, **({"AWS_PROFILE": profile} if profile else {})}
+    if profile is None:
+        return {**os.environ, **ours}
+    # Keys in the environment would go before the profile.
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    rest = {name: value for name, value in os.environ.items() if name not in keys}
+    return {**rest, **ours, "AWS_PROFILE": profile}
 
 
 def _why(lines: Sequence[str], code: int) -> str:

@@ -17,6 +17,7 @@ import os, pathlib, sys
 print({said!r})
 pathlib.Path({seen!r}).write_text("\\n".join([
     " ".join(sys.argv[1:]), os.environ["TMPDIR"], os.environ.get("AWS_PROFILE", "none"),
+    os.environ.get("AWS_ACCESS_KEY_ID", "none"),
     oct(os.stat(os.environ["TMPDIR"]).st_mode & 0o777)]))
 sys.exit({code})
 """
@@ -41,7 +42,7 @@ class Ray:
 
     @property
     def seen(self) -> list[str]:
-        """Its arguments, its TMPDIR, its profile, the TMPDIR's mode."""
+        """Its arguments, its TMPDIR, its profile, its key, the TMPDIR's mode."""
         return (self.place.path / "seen").read_text().splitlines()
 
 
@@ -69,10 +70,21 @@ def test_the_file_is_written_for_its_user_alone_and_ray_is_told_to_forget_old_on
 
 
 def test_what_ray_writes_beside_is_in_a_private_directory_that_goes(ray: Ray) -> None:
-    launch(CONFIG, ray.place, profile="mine", ray=ray.program("fine"))
-    _, scratch, profile, mode = ray.seen
+    launch(CONFIG, ray.place, ray=ray.program("fine"))
+    scratch, *_, mode = ray.seen[1:]
     assert not Path(scratch).exists()
-    assert (profile, mode) == ("mine", "0o700")
+    assert mode == "0o700"
+
+
+def test_ray_takes_the_credentials_of_the_profile_that_is_named(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another account's")
+    launch(CONFIG, ray.place, profile="mine", ray=ray.program("fine"))
+    assert ray.seen[2:4] == ["mine", "none"]
+    launch(CONFIG, ray.place, ray=ray.program("fine"))
+    assert ray.seen[2:4] == ["none", "another account's"]
 
 
 @pytest.mark.parametrize(
