@@ -72,7 +72,7 @@ def setup_commands(
     install = f'VIRTUAL_ENV="{_VENV}" "{_UV}/uv" pip install --quiet '
     ours = (
         f'--constraint "{_FILES}/{package.constraints.name}" --reinstall-package falcon-ray '
-        f'"falcon-ray[aws,gpu] @ file://{_FILES}/{package.wheel.name}"',
+        f'"falcon-ray[aws,gpu] @ file://{_FILES}/{package.wheel.name}"'
     )
     commands = [
         _or_say(
