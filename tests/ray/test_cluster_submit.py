@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from cluster.provisioned import Provisioned
 from cluster.ray_config import file_mounts
 from falcon_ray.errors import ClusterError
 from tests.ray.aws_server import aws_server, calling
-from tests.ray.conftest import TARGETS
 from tests.ray.heads import Head, started_head
 from tests.unit.cluster.made_clusters import TOKEN, in_account, package, provisioned
 
@@ -28,11 +28,10 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = (
+QUICKSTART = (ROOT / "scripts" / "quickstart").read_text(encoding="utf-8")
+SHORT = (
     *("--max-trials", "1", "--no-confirm", "--warm-up-s", "0.5", "--measure-s", "1"),
-    *("--search-space", "batch_size=2", "--search-space", "dtype=float32"),
-    *("--search-space", "cpu_cores=1", "--search-space", "replicas=1"),
-    *("--search-space", "batch_wait_ms=0", "--output-dir", "mine"),
+    *("--output-dir", "mine"),
 )
 
 
@@ -44,7 +43,7 @@ class Place:
         head: That runs.
         made: The cluster.
         clients: Of its account.
-        checkout: A clean copy of this one, with a model of the user's.
+        checkout: A clean copy of this one.
     """
 
     head: Head
@@ -62,7 +61,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         shutil.copytree(ROOT / folder, checkout / folder, ignore=compiled)
     for file in (".gitignore", ".rayignore", "pyproject.toml"):
         shutil.copy(ROOT / file, checkout)
-    shutil.copy(TARGETS / "tiny.py", checkout)
     with aws_server() as environment, calling(environment) as clients:
         made = in_account(provisioned(scratch), clients)
         lay_out(home, file_mounts(made, package(scratch)))
@@ -80,9 +78,11 @@ def lay_out(home: Path, mounts: Mapping[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def searched(place: Place) -> tuple[int, list[str]]:
+    """The search of the quickstart, with one short trial."""
+    (model,) = re.findall(r" search (\w+) --max-trials", QUICKSTART)
     lines: list[str] = []
     code = submit(
-        ["tiny.py:tiny", *OPTIONS],
+        [model, *SHORT],
         place.made,
         place.head.dashboard,
         checkout=place.checkout,
@@ -95,12 +95,13 @@ def last(lines: list[str]) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
-def test_a_search_runs_on_the_head_and_its_results_land_in_the_bucket(
+def test_the_quickstarts_search_runs_on_the_head_and_its_results_land_in_the_bucket(
     place: Place, searched: tuple[int, list[str]]
 ) -> None:
     code, lines = searched
     assert code == 0, "\n".join(lines)
     assert any(line.startswith("Trial 1: ") for line in lines)
+    assert last(lines)["recommended"]
     assert last(lines)["exit_code"] == 0
     assert last(lines)["results"] == f"s3://{place.made.bucket}/runs/mine/"
     found = place.clients.s3.list_objects_v2(Bucket=place.made.bucket, Prefix="runs/mine/")
@@ -119,7 +120,7 @@ def test_the_log_of_the_last_search_is_shown_again(
 def test_a_search_that_is_refused_ends_with_its_own_exit_code(place: Place) -> None:
     lines: list[str] = []
     code = submit(
-        ["tiny.py:tiny", "--max-trails", "1"],
+        ["mobilenet_v3", "--max-trails", "1"],
         place.made,
         place.head.dashboard,
         checkout=place.checkout,
