@@ -31,6 +31,21 @@ _NO_CREDENTIALS = (
     boto.SSOError,
     boto.TokenRetrievalError,
 )
+_NEXT = (
+    (r"RequestLimitExceeded|Throttling\w*|TooManyRequests\w*|SlowDown", "try again in a minute"),
+    (
+        r"InsufficientInstanceCapacity|InsufficientFreeAddressesInSubnet|Unsupported",
+        "try again later, or name other zones or types in the cluster's file",
+    ),
+    (
+        r"\w*LimitExceeded\w*|TooManyBuckets|MaxSpotInstanceCountExceeded",
+        "remove what is not needed any more, or ask for more by the console's Service Quotas",
+    ),
+    (
+        r"InternalError|InternalFailure|ServiceUnavailable\w*|Unavailable",
+        "it is AWS's own failure: try again later",
+    ),
+)
 _LOG_IN = "log in (aws configure or aws sso login), set AWS_PROFILE, or give --profile NAME"
 
 
@@ -69,20 +84,26 @@ def explained(error: BotoCoreError | ClientError, *, doing: str) -> FalconRayErr
     return ClusterError(f"{doing}: {_one_line(error)}")
 
 
+def code_of(error: ClientError) -> str:
+    """The error's code, such as "InvalidVpcID.NotFound"."""
+    # Query services wrap codes of EC2 as "Client.UnauthorizedOperation".
+    return str(error.response.get("Error", {}).get("Code", "?")).removeprefix("Client.")
+
+
 def missing_permission(error: BaseException | None) -> str | None:
     """The action that was denied, such as "ec2:RunInstances"; None for other errors."""
-    if not isinstance(error, ClientError) or _code(error) not in _DENIED:
+    if not isinstance(error, ClientError) or code_of(error) not in _DENIED:
         return None
     named = re.search(r"not authorized to perform:? ([\w-]+:\w+)", _message(error))
     if named:
         return named.group(1)
     # Only EC2 has a code of its own, and it alone may leave the action out of its message.
-    service = "ec2:" if _code(error) == "UnauthorizedOperation" else ""
+    service = "ec2:" if code_of(error) == "UnauthorizedOperation" else ""
     return f"{service}{error.operation_name}"
 
 
 def _answer(error: ClientError) -> str:
-    code = _code(error)
+    code = code_of(error)
     if permission := missing_permission(error):
         return (
             f"the caller may not {permission}; ask the account's administrator for that permission"
@@ -96,12 +117,9 @@ def _answer(error: ClientError) -> str:
             "the account has not enabled this region or service (OptInRequired); enable it in the "
             "account's settings or choose another region"
         )
-    return f"AWS answered {code}: {' '.join(_message(error).split())}"
-
-
-def _code(error: ClientError) -> str:
-    # Query services wrap codes of EC2 as "Client.UnauthorizedOperation".
-    return str(error.response.get("Error", {}).get("Code", "?")).removeprefix("Client.")
+    said = f"AWS answered {code}: {' '.join(_message(error).split())}"
+    what_next = next((each for pattern, each in _NEXT if re.fullmatch(pattern, code)), None)
+    return f"{said}; {what_next}" if what_next else said
 
 
 def _message(error: ClientError) -> str:

@@ -85,6 +85,7 @@ def up(target: Target, *, dry_run: bool, yes: bool, as_json: bool) -> None:
         _print_json({**dataclasses.asdict(made), "head": head})
     else:
         click.echo(f"{spec.name} is up, its head is {head}; results go to {made.bucket}")
+        click.echo(f"its nodes end themselves at {made.expires_at:%F %H:%M} UTC")
         click.echo("next: python -m cluster submit -- ARGUMENTS; python -m cluster down ends it")
 
 
@@ -151,11 +152,11 @@ def tunnel(target: Target) -> None:
 def down(target: Target, *, dry_run: bool, yes: bool, as_json: bool, delete_bucket: bool) -> None:
     """End every node and remove all that was made, except for the results bucket."""
     from cluster.lifecycle import bring_down
-    from cluster.teardown import leftovers
+    from cluster.teardown import prospect
 
     cluster = _known(target)
     if dry_run:
-        left = leftovers(cluster.name, cluster.clients)
+        left = prospect(cluster.name, cluster.clients, cluster.state, delete_bucket=delete_bucket)
         if as_json:
             _print_json({"would_remove": list(left)})
         else:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from cluster import jobs, launcher
 from cluster.clients import Clients
-from cluster.package import build
+from cluster.package import Package, build
 from cluster.planned import ClusterPlan
 from cluster.provision import provision, provisioned
 from cluster.provisioned import Provisioned
 from cluster.ray_config import render
+from cluster.running import with_image_of_head
 from cluster.state.directory import StateDirectory
-from cluster.teardown import TornDown, tear_down
+from cluster.teardown import TornDown, check_place, tear_down
 from cluster.tunnel import tunnel
 
 _CHECKOUT = Path(__file__).parent.parent
@@ -46,25 +47,48 @@ def known(name: str, clients: Clients, profile: str | None) -> Known:
 
 
 def bring_up(
-    plan: ClusterPlan, cluster: Known, *, now: dt.datetime, say: Callable[[str], object]
+    plan: ClusterPlan,
+    cluster: Known,
+    *,
+    now: dt.datetime,
+    say: Callable[[str], object],
+    pack: Callable[[Path, Path], Package] = build,
+    ray: Sequence[str] = launcher.RAY,
 ) -> tuple[Provisioned, str]:
     """Make what is planned, or finish what was begun, and start Ray on it.
+
+    Args:
+        plan: What is to be made; a head that runs keeps its machine image all the same.
+        cluster: Where.
+        now: The time, with its zone.
+        say: Takes a line about what is being done.
+        pack: From our checkout and a directory, makes what nodes get.
+        ray: The command of Ray's launcher.
 
     Returns:
         What there is now, and the head, as ssh takes it.
     """
     state = cluster.state
     with state.locked():
-        made = provision(plan, cluster.clients, state, now=now)
-        config = render(plan, made, build(_CHECKOUT, state.path))
-        launcher.launch(config, state, profile=cluster.profile, say=say)
-        return made, launcher.head_address(state, profile=cluster.profile)
+        kept = with_image_of_head(plan, cluster.clients)
+        if kept.image != plan.image:
+            say(f"the head runs from {kept.image.ami_id}, which is kept until down")
+        made = provision(kept, cluster.clients, state, now=now)
+        config = render(kept, made, pack(_CHECKOUT, state.path))
+        launcher.launch(config, state, profile=cluster.profile, say=say, ray=ray)
+        return made, launcher.head_address(state, profile=cluster.profile, ray=ray)
 
 
-def bring_down(cluster: Known, *, delete_bucket: bool) -> TornDown:
-    """Let Ray end its nodes, then remove all that carries our tags; may be called again."""
+def bring_down(
+    cluster: Known, *, delete_bucket: bool, ray: Sequence[str] = launcher.RAY
+) -> TornDown:
+    """Let Ray end its nodes, as far as it can, then remove all that carries our tags.
+
+    It may be called again, and needs neither Ray nor what this machine keeps of the cluster.
+    """
     with cluster.state.locked():
-        launcher.stop(cluster.state, profile=cluster.profile)
+        check_place(cluster.state, cluster.clients)
+        launcher.stop(cluster.state, profile=cluster.profile, ray=ray)
         return tear_down(cluster.name, cluster.clients, cluster.state, delete_bucket=delete_bucket)
 
 

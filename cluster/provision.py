@@ -20,19 +20,16 @@ from cluster.account.ownership import Site
 from cluster.account.patience import Patience
 from cluster.account.preflight import HeadPlace, check_launch, check_permissions
 from cluster.account.roles import find_profile, make_role
-from cluster.account.security_group import (
-    check_network,
-    find_security_groups,
-    make_security_group,
-)
+from cluster.account.security_group import find_security_groups, make_security_group
 from cluster.aws_errors import calling
 from cluster.clients import Clients
 from cluster.identity import Identity, new_cluster_id
 from cluster.planned import ClusterPlan
 from cluster.provisioned import Provisioned
 from cluster.spec import Market
+from cluster.ssh_from import checked_network
 from cluster.state.directory import StateDirectory
-from cluster.tags import CLUSTER, EXPIRES_AT
+from cluster.tags import CLUSTER, EXPIRES_AT, end_in
 from falcon_ray.errors import ClusterError
 
 
@@ -56,15 +53,23 @@ def provision(
         new_id: Names a cluster that was not begun yet.
 
     Raises:
-        ClusterError: Another command works on it, the caller lacks a permission, something of its
-            name is not ours, or AWS refuses; what was made stays, to be gone on with or ended.
+        ClusterError: Another command works on it, its time is over while nodes run, the caller
+            lacks a permission, something of its name is not ours, or AWS refuses; what was made
+            stays, to be gone on with or ended.
         InputError: `ssh_from` is too wide.
     """
-    ssh_from = check_network(plan.spec.ssh_from)
+    ssh_from = checked_network(plan.spec.ssh_from)
     with state.locked(), calling(f"making cluster {plan.spec.name!r}"):
         state.prepare()
         begun = _begun(plan, clients, state, now=now, new_id=new_id)
-        has_nodes = bool(discovery.nodes(clients, cluster_id=begun.cluster_id))
+        nodes = discovery.nodes(clients, cluster_id=begun.cluster_id)
+        has_nodes = bool(nodes)
+        if has_nodes and begun.expires_at <= now:
+            raise ClusterError(
+                f"the time of cluster {begun.name!r} was over at {begun.expires_at:%F %H:%M} UTC, "
+                f"but {', '.join(map(str, nodes))} still runs; end it by python -m cluster down, "
+                "and make it again"
+            )
         identity = begun if has_nodes else _put_off(begun, plan, now)
         pinned = state.journal.image_id if has_nodes else None
         state.journal.begin(identity, image_id=pinned or plan.image.ami_id)
@@ -106,7 +111,8 @@ def provisioned(name: str, clients: Clients, state: StateDirectory) -> Provision
         found = discovery.things(clients, name=name)
         caller = clients.sts.get_caller_identity()
         identity = state.journal.identity
-        if identity is None or identity.account_id != caller["Account"]:
+        here = (caller["Account"], clients.region)
+        if identity is None or (identity.account_id, identity.region) != here:
             identity = _adopted(name, found, clients, caller_arn=caller["Arn"])
         ids = {each.cluster_id for each in found}
         if identity is None or identity.cluster_id not in ids:
@@ -183,7 +189,12 @@ def _adopted(
             f"{len(ids)} clusters are called {name!r} ({', '.join(ids)}); end them all by "
             "python -m cluster down, or choose another name"
         )
-    dates = [dt.datetime.fromisoformat(each.tags[EXPIRES_AT]) for each in found]
+    dates = [date for each in found if (date := end_in(each.tags))]
+    if not dates:
+        raise ClusterError(
+            f"nothing of cluster {name!r} says when its time is over (tag {EXPIRES_AT}); end it by "
+            "python -m cluster down, and make it again"
+        )
     _, partition, *_, account_id, _ = caller_arn.split(":")
     return Identity(
         name=found[0].tags[CLUSTER],

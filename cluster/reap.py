@@ -16,7 +16,7 @@ from cluster.account.patience import Patience
 from cluster.account.removal import Remover
 from cluster.aws_errors import calling
 from cluster.clients import Clients
-from cluster.tags import CLUSTER, EXPIRES_AT
+from cluster.tags import CLUSTER, EXPIRES_AT, end_in
 from cluster.teardown import remove
 
 logger = logging.getLogger(__name__)
@@ -81,12 +81,9 @@ def reap(
 def _expires_at(found: Sequence[Thing]) -> dt.datetime | None:
     dates: list[dt.datetime] = []
     for each in found:
-        text = each.tags.get(EXPIRES_AT, "")
-        try:
-            date = dt.datetime.fromisoformat(text)
-        except ValueError:
-            date = None
-        if date is None or date.tzinfo is None:
+        date = end_in(each.tags)
+        if date is None:
+            text = each.tags.get(EXPIRES_AT, "")
             logger.warning("%s says no time at which it expires (%r): not reaped", each, text)
             return None
         dates.append(date)

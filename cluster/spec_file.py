@@ -4,7 +4,6 @@ The module knows the file's form, and from the catalogue which instance type has
 does not know what the account may use, what a region offers, or today's prices.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from cluster.spec import ClusterSpec, Market, WorkerSpec
+from cluster.ssh_from import MY_ADDRESS, checked_network
 from falcon_ray.errors import InputError
 from falcon_ray.space.catalogue import Catalogue, Instance, InstanceStatus, did_you_mean
 
@@ -20,8 +20,6 @@ DEFAULT_FILE = Path(__file__).with_name("cluster.yaml")
 DEFAULT_AMI_PARAMETER = (
     "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 )
-MY_ADDRESS = "my-address"
-_WIDEST_PREFIX = 16
 # An xlarge has two physical cores, too few for a server and the load that is put on it.
 _LEAST_VCPUS = 8
 _REQUIRED = ("name", "region", "workers")
@@ -250,21 +248,7 @@ def _optional(key: str, values: Mapping[str, Any], kind: Callable[[str, object],
 
 def _network(key: str, value: object) -> str | None:
     text = _text(key, value)
-    if text == MY_ADDRESS:
-        return None
-    try:
-        network = ipaddress.IPv4Network(text)
-    except ValueError as error:
-        raise InputError(
-            f"{key} must be {MY_ADDRESS} or a network of IPv4 such as 203.0.113.7/32, got "
-            f"{text!r}: {error}"
-        ) from None
-    if network.prefixlen < _WIDEST_PREFIX:
-        raise InputError(
-            f"{key} {text} lets {network.num_addresses} addresses connect; name a network of "
-            f"/{_WIDEST_PREFIX} or narrower, best your own address with /32"
-        )
-    return str(network)
+    return None if text == MY_ADDRESS else checked_network(text)
 
 
 def _zones(value: object, region: str) -> tuple[str, ...]:

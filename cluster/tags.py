@@ -22,6 +22,15 @@ def tags_of(*, name: str, cluster_id: str, expires_at: dt.datetime) -> Mapping[s
     }
 
 
+def end_in(tags: Mapping[str, str]) -> dt.datetime | None:
+    """When the time of what carries these tags is over; None where they do not say it readably."""
+    try:
+        date = dt.datetime.fromisoformat(tags.get(EXPIRES_AT, ""))
+    except ValueError:
+        return None
+    return date if date.tzinfo is not None else None
+
+
 def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     """Tags as most calls of AWS take them."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]

@@ -59,17 +59,13 @@ def tear_down(
             something could not be removed; the message says what is left.
     """
     with state.locked(), calling(f"ending cluster {name!r}"):
-        account_id = clients.sts.get_caller_identity()["Account"]
-        _check_place(state, clients, account_id)
+        account_id = check_place(state, clients)
         intend = state.journal.intend if state.journal.identity else _unnoted
         remover = Remover(clients, patience or Patience(), account_id, intend)
         found = _seen(name, remover, state)
-        ids = {each.cluster_id for each in found}
-        if identity := state.journal.identity:
-            ids.add(identity.cluster_id)
+        ids = {each.cluster_id for each in found} | _ids(state)
         kept = discovery.buckets(clients, name=name, account_id=account_id)
-        doomed = [each for each in kept if not ids or each.cluster_id in ids]
-        doomed = doomed if delete_bucket else []
+        doomed = _doomed(kept, ids) if delete_bucket else ()
         failures = remove((*found, *doomed), remover)
         buckets = [str(each.thing) for each in failures if each.thing.kind is Kind.BUCKET]
         if left := (*leftovers(name, clients), *buckets):
@@ -107,6 +103,54 @@ def leftovers(name: str, clients: Clients) -> Sequence[str]:
         return tuple(str(each) for each in discovery.things(clients, name=name))
 
 
+def prospect(
+    name: str, clients: Clients, state: StateDirectory, *, delete_bucket: bool
+) -> Sequence[str]:
+    """What `tear_down` would remove, in words; nothing is changed.
+
+    Raises:
+        ClusterError: The cluster is in another account or region.
+    """
+    with calling(f"looking for what is left of cluster {name!r}"):
+        account_id = check_place(state, clients)
+        found = discovery.things(clients, name=name)
+        if delete_bucket:
+            ids = {each.cluster_id for each in found} | _ids(state)
+            found += _doomed(discovery.buckets(clients, name=name, account_id=account_id), ids)
+        return tuple(str(each) for each in found)
+
+
+def check_place(state: StateDirectory, clients: Clients) -> str:
+    """The account of the credentials, in which the cluster must be, as far as is known here.
+
+    Raises:
+        ClusterError: It was made in another account or region.
+    """
+    with calling("asking who the caller is"):
+        account_id = clients.sts.get_caller_identity()["Account"]
+    identity = state.journal.identity
+    if identity is None:
+        return account_id
+    place, here = (identity.account_id, identity.region), (account_id, clients.region)
+    if place != here:
+        raise ClusterError(
+            f"cluster {identity.name!r} was made in account {place[0]}, {place[1]}, but the "
+            f"credentials and the region given are those of {here[0]}, {here[1]}; give the others "
+            "(--profile, and the cluster's file)"
+        )
+    return account_id
+
+
+def _ids(state: StateDirectory) -> set[str]:
+    """Of the cluster that the journal knows, if any."""
+    return {state.journal.identity.cluster_id} if state.journal.identity else set()
+
+
+def _doomed(buckets: Sequence[Thing], ids: set[str]) -> tuple[Thing, ...]:
+    """The buckets that go with clusters of these ids, or all where there is no cluster."""
+    return tuple(each for each in buckets if not ids or each.cluster_id in ids)
+
+
 def _seen(name: str, remover: Remover, state: StateDirectory) -> tuple[Thing, ...]:
     """What there is; looked for longer where the journal knows of something."""
 
@@ -119,19 +163,6 @@ def _seen(name: str, remover: Remover, state: StateDirectory) -> tuple[Thing, ..
 
 def _unnoted(what: str) -> None:
     logger.info("to be removed: %s", what)
-
-
-def _check_place(state: StateDirectory, clients: Clients, account_id: str) -> None:
-    identity = state.journal.identity
-    if identity is None:
-        return
-    place, here = (identity.account_id, identity.region), (account_id, clients.region)
-    if place != here:
-        raise ClusterError(
-            f"cluster {identity.name!r} was made in account {place[0]}, {place[1]}, but the "
-            f"credentials and the region given are those of {here[0]}, {here[1]}; give the others "
-            "(--profile, and the cluster's file)"
-        )
 
 
 def _what_is_left(name: str, left: Sequence[str], failures: Sequence[Failure]) -> str:

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from cluster import policies
 from cluster.account.ownership import Site, foreign
-from cluster.account.patience import code_of
+from cluster.aws_errors import code_of
 from cluster.clients import Clients
 from cluster.tags import as_list, as_mapping
 

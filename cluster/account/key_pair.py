@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cluster.account.ownership import Site, foreign
-from cluster.account.patience import code_of
+from cluster.aws_errors import code_of
 from cluster.state.directory import StateDirectory
 from falcon_ray.errors import ClusterError, InputError
 

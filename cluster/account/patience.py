@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
+from cluster.aws_errors import code_of
+
 T = TypeVar("T")
 
 _NOT_YET = frozenset({"NoSuchEntity", "NoSuchBucket", "OperationAborted", "ConcurrentModification"})
@@ -18,11 +20,6 @@ _IN_USE = frozenset(
     {"DependencyViolation", "DeleteConflict", "InvalidGroup.InUse", "VolumeInUse", "BucketNotEmpty"}
 )
 EVERY_S = 2.0
-
-
-def code_of(error: ClientError) -> str:
-    """The error's code, such as "InvalidVpcID.NotFound"."""
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def is_missing(error: ClientError) -> bool:

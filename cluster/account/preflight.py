@@ -11,8 +11,7 @@ from botocore.exceptions import ClientError
 
 from cluster.account.network import VPC_NETWORK
 from cluster.account.ownership import USABLE_WITHIN_S, Site
-from cluster.account.patience import code_of
-from cluster.aws_errors import missing_permission
+from cluster.aws_errors import code_of, missing_permission
 from cluster.planned import ClusterPlan
 from falcon_ray.errors import ClusterError
 

@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from cluster import policies
 from cluster.account.ownership import SEEN_WITHIN_S, USABLE_WITHIN_S, Site, foreign
-from cluster.account.patience import code_of, is_missing
+from cluster.account.patience import is_missing
+from cluster.aws_errors import code_of
 from cluster.identity import iam_path
 from cluster.tags import as_list, as_mapping
 from falcon_ray.errors import ClusterError

@@ -4,16 +4,14 @@ Anything else that stands in the group is taken out of it, so that a caller whos
 leaves no door open at the old one. The module does not know how the caller's address is found.
 """
 
-import ipaddress
 from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
 from cluster.account.ownership import Site, foreign
-from cluster.account.patience import code_of
-from falcon_ray.errors import InputError
+from cluster.aws_errors import code_of
+from cluster.ssh_from import checked_network
 
-WIDEST = 16
 SSH_PORT = 22
 
 
@@ -27,26 +25,6 @@ class _Rule:
     source: str
 
 
-def check_network(ssh_from: str | None) -> str:
-    """The network that may connect, as it is written in rules.
-
-    Raises:
-        InputError: It is none of IPv4, or wider than /16.
-    """
-    try:
-        network = ipaddress.IPv4Network(ssh_from or "")
-    except ValueError as error:
-        raise InputError(
-            f"ssh_from must be a network of IPv4 such as 203.0.113.7/32, got {ssh_from!r} ({error})"
-        ) from None
-    if network.prefixlen < WIDEST:
-        raise InputError(
-            f"ssh_from {network} is wider than /{WIDEST}: {network.num_addresses} addresses could "
-            "try to log in; name a narrower network, best your own address followed by /32"
-        )
-    return str(network)
-
-
 def make_security_group(site: Site, vpc_id: str, *, ssh_from: str) -> str:
     """The group's id; its rules are made to be those that belong into it, and no others.
 
@@ -54,7 +32,7 @@ def make_security_group(site: Site, vpc_id: str, *, ssh_from: str) -> str:
         ClusterError: A group of this name is there and is not ours.
         InputError: `ssh_from` is too wide.
     """
-    ssh_from = check_network(ssh_from)
+    ssh_from = checked_network(ssh_from)
     ec2, identity = site.clients.ec2, site.identity
 
     def make() -> str:

@@ -63,6 +63,7 @@ def plan(
     market: Market = Market.SPOT,
     head_zones: Sequence[str] = ("us-east-1a",),
     worker_zones: Sequence[str] = ("us-east-1b", "us-east-1a"),
+    image_id: str = IMAGE,
 ) -> ClusterPlan:
     """Two types of workers in two zones."""
     workers = (
@@ -101,7 +102,7 @@ def plan(
             for each in workers
         ),
         image=MachineImage(
-            ami_id=IMAGE, root_device="/dev/sda1", ssh_user="ubuntu", min_disk_gib=45
+            ami_id=image_id, root_device="/dev/sda1", ssh_user="ubuntu", min_disk_gib=45
         ),
     )
 
@@ -348,12 +349,35 @@ def keep(clients: Clients, bucket: str, *keys: str) -> None:
         clients.s3.put_object(Bucket=bucket, Key=key, Body=b"ours")
 
 
-def launch(clients: Clients, subnet_id: str | None = None, **tags: str) -> str:
+def with_images(clients: Clients) -> Clients:
+    """Clients of an account in which every machine image exists that nodes can boot from."""
+
+    def around(name: str, call: Callable[..., Any], arguments: dict[str, Any]) -> Boto:
+        if name != "describe_images":
+            return call(**arguments)
+        disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 45}}
+        found = {
+            "ImageId": arguments["ImageIds"][0],
+            "Name": "an image (Ubuntu 22.04)",
+            "State": "available",
+            "Architecture": "x86_64",
+            "RootDeviceType": "ebs",
+            "RootDeviceName": "/dev/sda1",
+            "BlockDeviceMappings": [disk],
+        }
+        return {"Images": [found]}
+
+    return wrapped(clients, around)
+
+
+def launch(
+    clients: Clients, subnet_id: str | None = None, *, image_id: str = IMAGE, **tags: str
+) -> str:
     """Start an instance that carries these tags, as Ray would."""
     place = {} if subnet_id is None else {"SubnetId": subnet_id}
     marks = [{"Key": key.replace("_", ":", 1), "Value": value} for key, value in tags.items()]
     answer = clients.ec2.run_instances(
-        ImageId=IMAGE,
+        ImageId=image_id,
         InstanceType="m6i.xlarge",
         MinCount=1,
         MaxCount=1,
