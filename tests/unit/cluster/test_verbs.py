@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.cluster.plan_terminal import PlanTerminal
+from tests.unit.cluster.account.emulated import DryRunEc2, TaggingS3, snapshot
+from tests.unit.cluster.plan_terminal import NOW, PlanTerminal
+from tests.unit.cluster.stand_ins import HEAD, stand_ins
 
 pytestmark = pytest.mark.aws
 
@@ -63,3 +66,63 @@ def test_reap_asks_unless_it_only_looks(terminal: PlanTerminal) -> None:
     assert terminal.out == "no cluster's time is over in us-east-1\n"
     terminal.run("reap", terminal.file, "--yes", "--json")
     assert json.loads(terminal.out) == []
+
+
+def test_a_cluster_goes_up_is_looked_at_and_comes_down_by_its_verbs(
+    terminal: PlanTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_ins(terminal.directory, monkeypatch)
+    plain = terminal.clients
+    before = snapshot(plain)
+    terminal.clients = replace(plain, ec2=DryRunEc2(plain.ec2), s3=TaggingS3(plain.s3))
+    terminal.answer = True
+
+    terminal.run("up", terminal.file)
+    assert terminal.exit_code == 0, terminal.err
+    (question,) = terminal.questions
+    assert question.startswith("Make it, for at most ")
+    up, ends, what_next = terminal.out.splitlines()[-3:]
+    assert up.startswith(
+        f"falcon is up, its head is ubuntu@{HEAD}; results go to falcon-ray-falcon"
+    )
+    assert ends == "its nodes end themselves at 2026-12-01 20:00 UTC"  # 12 h + 8 h to live
+    assert "submit" in what_next
+
+    terminal.run("up", terminal.file, "--yes", "--json")
+    assert terminal.exit_code == 0, terminal.err
+    made = json.loads(terminal.out)
+    assert made["head"] == f"ubuntu@{HEAD}"
+    assert Path(made["token_file"]).read_text() not in terminal.out + terminal.err
+
+    terminal.run("status", terminal.file, "--json")
+    assert terminal.exit_code == 0, terminal.err
+    found = json.loads(terminal.out)
+    assert (found["cluster_id"], found["hours_left"]) == (made["cluster_id"], 8.0)
+    terminal.run("status", terminal.file)
+    assert terminal.out.startswith("falcon (")
+
+    # Its program of ssh, which plays no tunnel, is as far as these come.
+    for verb in (("submit", "--config", terminal.file, "--", "mobilenet_v3"), ("logs",)):
+        arguments = verb if len(verb) > 1 else (*verb, "--config", terminal.file)
+        assert "ssh" in terminal.fails(*arguments, code=4)
+
+    terminal.run("down", terminal.file, "--dry-run", "--json")
+    would = json.loads(terminal.out)["would_remove"]
+    assert f"VPC {made['vpc_id']}" in would
+    assert f"bucket {made['bucket']}" not in would
+    terminal.run("down", terminal.file, "--dry-run", "--delete-bucket")
+    assert terminal.out.splitlines()[-1] == f"would remove bucket {made['bucket']}"
+
+    terminal.run("reap", terminal.file, "--dry-run", now=lambda: NOW.replace(day=2))
+    assert terminal.out.splitlines()[0] == (
+        f"falcon ({made['cluster_id']}), over since 2026-12-01 20:00:"
+    )
+    assert f"  would remove VPC {made['vpc_id']}" in terminal.out.splitlines()
+
+    terminal.run("down", terminal.file, "--yes")
+    assert terminal.exit_code == 0, terminal.err
+    assert f"removed VPC {made['vpc_id']}" in terminal.out.splitlines()
+    assert terminal.out.splitlines()[-1] == f"kept {made['bucket']}"
+    terminal.run("down", terminal.file, "--yes", "--delete-bucket", "--json")
+    assert json.loads(terminal.out) == {"removed": [f"bucket {made['bucket']}"], "kept": []}
+    assert snapshot(plain) == before
