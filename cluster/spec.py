@@ -42,7 +42,7 @@ class ClusterSpec:
         max_workers: Of all types together.
         max_usd_per_hour: `up` refuses a cluster whose worst hour costs more; None for no limit.
         max_cost_usd: The head ends the cluster before it has cost more; None for no limit.
-        ttl_hours: Every node ends itself so long after its start, whatever else happens.
+        ttl_hours: So long after `up` every node ends itself, whatever else happens.
         idle_timeout_minutes: After so long without work a worker ends.
         ssh_from: The one network that may connect, in CIDR notation, /16 or narrower; None for
             the caller's own address.
