@@ -13,7 +13,11 @@ from cluster.lifecycle import Known, bring_down, bring_up
 from cluster.state.directory import StateDirectory
 from cluster.tags import as_mapping
 from tests.ray.aws_server import aws_server, calling
-from tests.unit.cluster.account.emulated import DryRunEc2, TaggingS3, snapshot
+from tests.unit.cluster.account.emulated import (
+    DryRunEc2,
+    TaggingS3,
+)
+from tests.unit.cluster.account.standing import snapshot
 from tests.unit.cluster.made_clusters import image_of, package, plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.aws, pytest.mark.slow, pytest.mark.timeout(400)]

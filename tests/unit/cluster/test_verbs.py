@@ -1,14 +1,23 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.cluster.account.emulated import DryRunEc2, TaggingS3, snapshot
+from cluster.surroundings import Surroundings
+from tests.unit.cluster.account.emulated import (
+    DryRunEc2,
+    TaggingS3,
+)
+from tests.unit.cluster.account.standing import snapshot
 from tests.unit.cluster.plan_terminal import NOW, PlanTerminal
 from tests.unit.cluster.stand_ins import HEAD, stand_ins
 
 pytestmark = pytest.mark.aws
+
+VERBS = ("plan", "up", "status", "submit", "logs", "tunnel", "down", "reap", "catalogue")
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +55,36 @@ def test_submit_takes_the_options_of_a_search(terminal: PlanTerminal) -> None:
     arguments = ("--config", terminal.file, "--", "--model", "a:b", "--json", "--help")
     line = terminal.fails("submit", *arguments, code=4)
     assert "there is no cluster 'falcon' in us-east-1" in line
+
+
+def test_verbs_are_shown_without_loading_ray_or_an_account() -> None:
+    code = (
+        "import sys\n"
+        "from cluster.entry_point import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "finally:\n"
+        "    assert 'ray' not in sys.modules\n"
+    )
+    root = Path(__file__).parents[3]
+    for command in (["-c", code], ["-m", "cluster", "--help"]):
+        said = subprocess.run(
+            [sys.executable, *command], cwd=root, check=True, capture_output=True, text=True
+        )
+        for verb in VERBS:
+            assert f"\n  {verb} " in said.stdout
+
+
+def test_a_profile_that_is_not_there_is_bad_input(
+    terminal: PlanTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(variable, str(terminal.directory / "none"))
+    line = terminal.fails(
+        *("plan", terminal.file, "--profile", "nobody"), code=2, connect=Surroundings().connect
+    )
+    assert "profile (nobody) could not be found" in line
+    assert "aws configure list-profiles" in line
 
 
 def test_down_asks_and_no_is_the_answer_that_changes_nothing(terminal: PlanTerminal) -> None:

@@ -6,40 +6,25 @@ from collections.abc import Callable
 import pytest
 
 from cluster.clients import Clients
-from cluster.planned import ClusterPlan
-from cluster.provision import provision
-from cluster.provisioned import Provisioned
 from cluster.state.directory import StateDirectory
 from falcon_ray.errors import ClusterError
 from tests.unit.cluster.account.emulated import (
     CLUSTER_ID,
     NAME,
-    NOW,
     Boto,
     Crash,
-    FakeTime,
     account,
     connect,
     failing,
     plan,
     recording,
+    up,
     wrapped,
 )
 
 pytestmark = pytest.mark.aws
 
 DENIED = "AccessDenied: Access Denied"  # as S3 says it of a bucket of another account
-
-
-def up(clients: Clients, state: StateDirectory, the_plan: ClusterPlan | None = None) -> Provisioned:
-    return provision(
-        the_plan or plan(),
-        clients,
-        state,
-        now=NOW,
-        patience=FakeTime().patience,
-        new_id=lambda: CLUSTER_ID,
-    )
 
 
 def without_tags_on_create(clients: Clients, *, crash: bool) -> Clients:

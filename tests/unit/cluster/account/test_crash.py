@@ -22,14 +22,13 @@ from tests.unit.cluster.account.emulated import (
     Crash,
     FakeTime,
     account,
-    bystanders,
     connect,
     crashing,
     launch,
     plan,
     recording,
-    snapshot,
 )
+from tests.unit.cluster.account.standing import bystanders, snapshot
 
 pytestmark = pytest.mark.aws
 

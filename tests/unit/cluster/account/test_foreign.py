@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 
 from cluster.clients import Clients
-from cluster.provision import provision
 from cluster.state.directory import StateDirectory
 from cluster.teardown import tear_down
 from falcon_ray.errors import ClusterError
@@ -13,15 +12,13 @@ from tests.unit.cluster.account.emulated import (
     ACCOUNT,
     CLUSTER_ID,
     NAME,
-    NOW,
     PUBLIC_KEY,
     Crash,
     FakeTime,
-    bystanders,
     crashing,
-    plan,
-    snapshot,
+    up,
 )
+from tests.unit.cluster.account.standing import bystanders, snapshot
 
 pytestmark = pytest.mark.aws
 
@@ -73,17 +70,6 @@ FOREIGN = [
     (bucket, "bucket", BUCKET),
     (bucket_without_tags, "bucket", BUCKET),
 ]
-
-
-def up(clients: Clients, state: StateDirectory) -> None:
-    provision(
-        plan(),
-        clients,
-        state,
-        now=NOW,
-        patience=FakeTime().patience,
-        new_id=lambda: CLUSTER_ID,
-    )
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from tests.unit.cluster.account.emulated import (
     launch,
     plan,
     recording,
-    snapshot,
     with_images,
 )
+from tests.unit.cluster.account.standing import snapshot
 from tests.unit.cluster.made_clusters import package
 
 pytestmark = pytest.mark.aws

@@ -3,18 +3,17 @@
 import pytest
 
 from cluster.clients import Clients
-from cluster.provision import provision
 from cluster.state.directory import StateDirectory
 from falcon_ray.errors import ClusterError
-from tests.unit.cluster.account.emulated import NOW, FakeTime, failing, plan, snapshot
+from tests.unit.cluster.account.emulated import (
+    failing,
+    up,
+)
+from tests.unit.cluster.account.standing import snapshot
 
 pytestmark = pytest.mark.aws
 
 DENIED = "UnauthorizedOperation: You are not authorized to perform this operation."
-
-
-def up(clients: Clients, state: StateDirectory) -> None:
-    provision(plan(), clients, state, now=NOW, patience=FakeTime().patience)
 
 
 def test_all_missing_permissions_of_ec2_are_named_at_once(

@@ -14,9 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cluster.clients import Clients
-from cluster.planned import ClusterPlan
-from cluster.provision import provision, provisioned, steps
-from cluster.provisioned import Provisioned
+from cluster.provision import provision, steps
 from cluster.state.directory import StateDirectory
 from falcon_ray.errors import ClusterError, InputError
 from tests.unit.cluster.account.emulated import (
@@ -24,35 +22,18 @@ from tests.unit.cluster.account.emulated import (
     IMAGE,
     NAME,
     NOW,
+    OURS,
     FakeTime,
     account,
-    bystanders,
     connect,
     launch,
     plan,
     recording,
-    snapshot,
+    up,
 )
+from tests.unit.cluster.account.standing import snapshot
 
 pytestmark = pytest.mark.aws
-
-OURS = {"falcon-ray_managed": "true", "falcon-ray_cluster": NAME, "falcon-ray_id": CLUSTER_ID}
-
-
-def up(
-    clients: Clients,
-    state: StateDirectory,
-    the_plan: ClusterPlan | None = None,
-    now: dt.datetime = NOW,
-) -> Provisioned:
-    return provision(
-        the_plan or plan(),
-        clients,
-        state,
-        now=now,
-        patience=FakeTime().patience,
-        new_id=lambda: CLUSTER_ID,
-    )
 
 
 def ingress(clients: Clients, group_id: str) -> list[tuple[str, str]]:
@@ -270,6 +251,14 @@ def test_a_lost_key_is_replaced_while_no_node_runs(clients: Clients, state: Stat
     assert calls == []
 
 
+def test_a_file_that_is_no_key_is_not_given_to_ec2(clients: Clients, state: StateDirectory) -> None:
+    made = up(clients, state)
+    made.private_key.write_text("scribbles")
+    with pytest.raises(InputError, match=r"key\.pem is no private key .*remove the file"):
+        up(clients, state)
+    assert clients.ec2.describe_key_pairs(KeyNames=[made.key_name])["KeyPairs"]
+
+
 @pytest.mark.parametrize("lost", ["key.pem", "token"])
 def test_nodes_that_run_with_a_lost_secret_are_not_locked_out_for_good(
     clients: Clients, state: StateDirectory, lost: str
@@ -323,15 +312,6 @@ def test_the_policies_in_the_account_are_put_right(clients: Clients, state: Stat
     assert now == right
 
 
-def test_what_stands_can_be_looked_up(clients: Clients, state: StateDirectory) -> None:
-    made = up(clients, state)
-    assert provisioned(NAME, clients, state) == made
-    (state.path / "journal.jsonl").unlink()
-    fresh = StateDirectory(state.path.parent, NAME)
-    assert provisioned(NAME, clients, fresh) == made
-    assert not (state.path / "journal.jsonl").exists()
-
-
 def test_a_cluster_is_not_gone_on_with_whose_end_nobody_knows(
     clients: Clients, state: StateDirectory
 ) -> None:
@@ -356,36 +336,6 @@ def test_a_cluster_is_not_gone_on_with_whose_end_nobody_knows(
     end = {"Key": "falcon-ray:expires-at", "Value": made.expires_at.isoformat()}
     clients.ec2.create_tags(Resources=[made.vpc_id], Tags=[end])
     assert up(clients, fresh) == made
-
-
-def test_a_journal_of_another_region_does_not_hide_a_cluster_here(
-    clients: Clients, state: StateDirectory
-) -> None:
-    made = up(clients, state)
-    elsewhere = StateDirectory(state.path.parent / "elsewhere", NAME)
-    there, zones = connect("eu-west-1"), ("eu-west-1a",)
-    provision(
-        plan(region="eu-west-1", head_zones=zones, worker_zones=zones),
-        there,
-        elsewhere,
-        now=NOW,
-        patience=FakeTime().patience,
-    )
-    assert provisioned(NAME, clients, elsewhere).vpc_id == made.vpc_id
-
-
-def test_a_cluster_that_is_not_there_is_no_cluster(clients: Clients, state: StateDirectory) -> None:
-    bystanders(clients)
-    with pytest.raises(ClusterError, match="no cluster 'lab' in us-east-1"):
-        provisioned(NAME, clients, state)
-    assert not state.path.exists()
-
-
-def test_half_a_cluster_is_not_complete(clients: Clients, state: StateDirectory) -> None:
-    made = up(clients, state)
-    clients.ec2.delete_key_pair(KeyName=made.key_name)
-    with pytest.raises(ClusterError, match="not complete"):
-        provisioned(NAME, clients, state)
 
 
 def test_a_cluster_of_another_account_is_not_mixed_up(

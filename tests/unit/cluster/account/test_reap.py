@@ -6,8 +6,6 @@ import logging
 import pytest
 
 from cluster.clients import Clients
-from cluster.provision import provision
-from cluster.provisioned import Provisioned
 from cluster.reap import reap
 from cluster.state.directory import StateDirectory
 from cluster.teardown import leftovers
@@ -15,35 +13,21 @@ from tests.unit.cluster.account.emulated import (
     CLUSTER_ID,
     NAME,
     NOW,
+    OURS,
     FakeTime,
     account,
-    bystanders,
     connect,
     failing,
     launch,
     plan,
     recording,
-    snapshot,
+    up,
 )
+from tests.unit.cluster.account.standing import bystanders, snapshot
 
 pytestmark = pytest.mark.aws
 
 END = NOW + dt.timedelta(hours=8)  # as long as the plan's clusters live
-OURS = {"falcon-ray_managed": "true", "falcon-ray_cluster": NAME, "falcon-ray_id": CLUSTER_ID}
-
-
-def up(
-    clients: Clients, state: StateDirectory, *, now: dt.datetime = NOW, region: str = "us-east-1"
-) -> Provisioned:
-    zones = (f"{region}a",)
-    return provision(
-        plan(region=region, head_zones=zones, worker_zones=zones),
-        clients,
-        state,
-        now=now,
-        patience=FakeTime().patience,
-        new_id=lambda: CLUSTER_ID,
-    )
 
 
 def test_what_is_over_goes_and_what_is_not_stays(clients: Clients, state: StateDirectory) -> None:
@@ -111,8 +95,8 @@ def test_what_cannot_be_removed_is_said(clients: Clients, state: StateDirectory)
 
 def test_another_region_is_left_alone(state: StateDirectory) -> None:
     with account():
-        there = connect("eu-west-1")
-        up(there, state, region="eu-west-1")
+        there, zones = connect("eu-west-1"), ("eu-west-1a",)
+        up(there, state, plan(region="eu-west-1", head_zones=zones, worker_zones=zones))
         before = snapshot(there)
         assert reap(connect(), now=END, dry_run=False) == ()
         assert snapshot(there) == before

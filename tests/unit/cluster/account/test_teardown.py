@@ -6,20 +6,16 @@ import pytest
 
 from cluster.account.removal import FREE_WITHIN_S, NODES_END_WITHIN_S
 from cluster.clients import Clients
-from cluster.provision import provision
-from cluster.provisioned import Provisioned
 from cluster.state.directory import StateDirectory
 from cluster.teardown import TornDown, leftovers, tear_down
 from falcon_ray.errors import ClusterError
 from tests.unit.cluster.account.emulated import (
     ACCOUNT,
-    CLUSTER_ID,
     NAME,
-    NOW,
+    OURS,
     Boto,
     FakeTime,
     account,
-    bystanders,
     connect,
     failing,
     keep,
@@ -27,25 +23,14 @@ from tests.unit.cluster.account.emulated import (
     plan,
     recording,
     refusal,
-    snapshot,
+    up,
     wrapped,
 )
+from tests.unit.cluster.account.standing import bystanders, snapshot
 
 pytestmark = pytest.mark.aws
 
-OURS = {"falcon-ray_managed": "true", "falcon-ray_cluster": NAME, "falcon-ray_id": CLUSTER_ID}
 THEIRS = {"falcon-ray_managed": "true", "falcon-ray_cluster": "lab-2", "falcon-ray_id": "ffffffff"}
-
-
-def up(clients: Clients, state: StateDirectory, cluster_id: str = CLUSTER_ID) -> Provisioned:
-    return provision(
-        plan(),
-        clients,
-        state,
-        now=NOW,
-        patience=FakeTime().patience,
-        new_id=lambda: cluster_id,
-    )
 
 
 def down(
@@ -141,7 +126,9 @@ def test_nodes_are_waited_for_within_bounds(
     assert deaf.told == 1  # once is enough
 
 
-@pytest.mark.parametrize("call", ["delete_security_group", "delete_subnet", "delete_vpc"])
+@pytest.mark.parametrize(
+    "call", ["delete_security_group", "delete_subnet", "detach_internet_gateway", "delete_vpc"]
+)
 def test_what_still_hangs_on_something_is_tried_again(
     clients: Clients, state: StateDirectory, time: FakeTime, call: str
 ) -> None:
@@ -251,6 +238,20 @@ def test_a_bucket_that_cannot_be_emptied_is_said(clients: Clients, state: StateD
     assert state.path.exists()
 
 
+def test_an_object_that_s3_does_not_delete_is_said(clients: Clients, state: StateDirectory) -> None:
+    made = up(clients, state)
+    keep(clients, made.bucket, "locked")
+
+    def around(name: str, call: Callable[..., Boto], arguments: dict[str, Boto]) -> Boto:
+        if name != "delete_objects":
+            return call(**arguments)
+        return {"Errors": [{"Key": "locked", "Code": "ObjectLocked", "Message": "until 2030"}]}
+
+    with pytest.raises(ClusterError, match=f"bucket {made.bucket} .*ObjectLocked: until 2030"):
+        down(wrapped(clients, around), state, delete_bucket=True)
+    assert made.bucket in snapshot(clients)
+
+
 def test_ending_what_is_not_there_does_nothing(clients: Clients, state: StateDirectory) -> None:
     bystanders(clients)
     before = snapshot(clients)
@@ -265,13 +266,8 @@ def test_a_cluster_of_the_same_name_in_another_region_stands(state: StateDirecto
         here, there = connect(), connect("eu-west-1")
         elsewhere = StateDirectory(state.path.parent / "elsewhere", NAME)
         zones = ("eu-west-1a",)
-        made = provision(
-            plan(region="eu-west-1", head_zones=zones, worker_zones=zones),
-            there,
-            elsewhere,
-            now=NOW,
-            patience=FakeTime().patience,
-        )
+        elsewhere_plan = plan(region="eu-west-1", head_zones=zones, worker_zones=zones)
+        made = up(there, elsewhere, elsewhere_plan, cluster_id="feedbeef")
         before = snapshot(there)
         up(here, state)
         down(here, state, delete_bucket=True)

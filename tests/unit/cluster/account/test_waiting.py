@@ -7,36 +7,22 @@ import pytest
 from cluster.account.ownership import USABLE_WITHIN_S
 from cluster.account.patience import EVERY_S
 from cluster.clients import Clients
-from cluster.provision import provision
-from cluster.provisioned import Provisioned
 from cluster.state.directory import StateDirectory
 from falcon_ray.errors import ClusterError
 from tests.unit.cluster.account.emulated import (
     CLUSTER_ID,
     NAME,
-    NOW,
     Boto,
     Crash,
     FakeTime,
     crashing,
     failing,
-    plan,
+    up,
 )
 
 pytestmark = pytest.mark.aws
 
 UNKNOWN_PROFILE = "InvalidParameterValue: Value (arn) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN"  # noqa: E501 - as EC2 says it
-
-
-def up(clients: Clients, state: StateDirectory, time: FakeTime) -> Provisioned:
-    return provision(
-        plan(),
-        clients,
-        state,
-        now=NOW,
-        patience=time.patience,
-        new_id=lambda: CLUSTER_ID,
-    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +42,7 @@ def up(clients: Clients, state: StateDirectory, time: FakeTime) -> Provisioned:
 def test_a_step_waits_until_the_one_before_it_is_known(
     clients: Clients, state: StateDirectory, time: FakeTime, call: str, code: str
 ) -> None:
-    up(failing(clients, {call: [code] * 3}), state, time)
+    up(failing(clients, {call: [code] * 3}), state, time=time)
     assert time.pauses == [EVERY_S] * 3
 
 
@@ -65,7 +51,7 @@ def test_a_step_that_never_becomes_known_ends_the_command(
 ) -> None:
     never = ["InvalidVpcID.NotFound"] * 1000
     with pytest.raises(ClusterError, match=r"making cluster 'lab': .*InvalidVpcID\.NotFound"):
-        up(failing(clients, {"create_subnet": never}), state, time)
+        up(failing(clients, {"create_subnet": never}), state, time=time)
     assert USABLE_WITHIN_S <= time.now_s <= USABLE_WITHIN_S + EVERY_S
 
 
@@ -76,7 +62,7 @@ def test_the_head_is_not_launched_before_ec2_knows_its_profile(
     up(
         failing(clients, {"run_instances": ["DryRunOperation", *[UNKNOWN_PROFILE] * 4]}),
         state,
-        time,
+        time=time,
     )
     assert time.pauses == [EVERY_S] * 4
 
@@ -85,7 +71,7 @@ def test_a_profile_that_ec2_never_knows_ends_the_command_with_what_to_do(
     clients: Clients, state: StateDirectory, time: FakeTime
 ) -> None:
     with pytest.raises(ClusterError, match=r"does not know instance profile .*cluster up again"):
-        up(failing(clients, {"run_instances": [UNKNOWN_PROFILE] * 1000}), state, time)
+        up(failing(clients, {"run_instances": [UNKNOWN_PROFILE] * 1000}), state, time=time)
     assert USABLE_WITHIN_S <= time.now_s <= USABLE_WITHIN_S + EVERY_S
 
 
@@ -93,9 +79,9 @@ def test_a_vpc_that_is_out_of_sight_is_not_made_twice(
     clients: Clients, state: StateDirectory, time: FakeTime
 ) -> None:
     with pytest.raises(Crash):
-        up(crashing(clients, at=1, when="after"), state, time)
+        up(crashing(clients, at=1, when="after"), state, time=time)
     late = Late(clients.ec2, looks=3)
-    up(replace(clients, ec2=late), StateDirectory(state.path.parent, NAME), time)
+    up(replace(clients, ec2=late), StateDirectory(state.path.parent, NAME), time=time)
     assert late.looks_left == 0
     ours = [{"Name": "tag:falcon-ray:id", "Values": [CLUSTER_ID]}]
     assert len(clients.ec2.describe_vpcs(Filters=ours)["Vpcs"]) == 1
@@ -106,10 +92,10 @@ def test_a_role_whose_name_is_taken_by_our_own_unseen_one_is_ours(
 ) -> None:
     # 18 calls up to the bucket's settings, then the workers' role.
     with pytest.raises(Crash):
-        up(crashing(clients, at=20, when="after"), state, time)
+        up(crashing(clients, at=20, when="after"), state, time=time)
     (state.path / "journal.jsonl").unlink()
     hidden = {"get_role": ["", "NoSuchEntity"]}  # shown once to the search by tags, then not
-    made = up(failing(clients, hidden), StateDirectory(state.path.parent, NAME), time)
+    made = up(failing(clients, hidden), StateDirectory(state.path.parent, NAME), time=time)
     assert made.worker_profile_arn.endswith("-worker")
 
 
