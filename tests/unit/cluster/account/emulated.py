@@ -118,9 +118,10 @@ Around: TypeAlias = Callable[[str, Callable[..., Any], dict[str, Any]], Any]
 
 @dataclass
 class FakeTime:
-    """A clock that only pauses move on."""
+    """A clock that only pauses move on, `speed` times as far as they last."""
 
     now_s: float = 0.0
+    speed: float = 1.0
     pauses: list[float] = field(default_factory=list)
 
     @property
@@ -129,7 +130,7 @@ class FakeTime:
 
     def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        self.now_s += seconds
+        self.now_s += seconds * self.speed
 
 
 class TaggingS3:
