@@ -79,8 +79,9 @@ def place(
         yield Place(PlanTerminal(clients, tmp_path, capsys), clients, machines, state)
 
 
-def test_a_cluster_comes_up_is_shown_and_goes(place: Place) -> None:
+def test_a_cluster_comes_up_is_gone_on_with_shown_and_goes(place: Place) -> None:
     made = json.loads(place.runs("up", "--yes", "--json"))
+    assert json.loads(place.runs("up", "--yes", "--json")) == made, "nothing is made twice"
     (head,) = place.instances()
     assert head["State"]["Name"] == "running"
     assert head["InstanceType"] == "m6i.xlarge"

@@ -133,6 +133,8 @@ def test_a_cluster_goes_up_is_looked_at_and_comes_down_by_its_verbs(
     assert made["head"] == f"ubuntu@{HEAD}"
     assert Path(made["token_file"]).read_text() not in terminal.out + terminal.err
 
+    # It lets nobody read without TLS, which to moto is nobody at all.
+    plain.s3.delete_bucket_policy(Bucket=made["bucket"])
     terminal.run("status", terminal.file, "--json")
     assert terminal.exit_code == 0, terminal.err
     found = json.loads(terminal.out)
