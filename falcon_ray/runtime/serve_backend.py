@@ -17,7 +17,13 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from falcon_ray.errors import InfeasibleCause, InfeasibleError, InputError, TrialFailedError
+from falcon_ray.errors import (
+    InfeasibleCause,
+    InfeasibleError,
+    InputError,
+    ReplicaLostError,
+    TrialFailedError,
+)
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.cluster_ledger import cluster_ledger
 from falcon_ray.runtime.faults import ray_failures
@@ -317,7 +323,7 @@ class ServeBackend:
                     pinned_to=frozenset(node_ids),
                     timeout_s=self._timeout_s,
                 )
-            except (InfeasibleError, DiedSilentlyError) as error:
+            except (InfeasibleError, ReplicaLostError, DiedSilentlyError) as error:
                 if lost := lost_nodes(nodes):
                     raise TrialFailedError(
                         f"{lost_words(lost)} while the replica started: {error}"

@@ -16,6 +16,8 @@ _DEATH = re.compile(
     r"^\s*(ActorDiedError|ActorUnavailableError|WorkerCrashedError)\b", re.MULTILINE
 )
 
+_UNHEALTHY = re.compile(r"health check failed|failed its health check", re.IGNORECASE)
+
 
 def cause(message: str) -> str:
     """The line of Serve's message that says what went wrong: the last error of its traceback."""
@@ -37,6 +39,11 @@ def died_silently(message: str) -> bool:
         and not _errors(message)
         and cause_of(message) is not InfeasibleCause.MEMORY
     )
+
+
+def lost_after_start(message: str) -> bool:
+    """Whether a replica that had started was lost before all of them had."""
+    return _UNHEALTHY.search(message) is not None and not _errors(message)
 
 
 def _errors(message: str) -> list[str]:

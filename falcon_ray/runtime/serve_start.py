@@ -9,11 +9,16 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from falcon_ray.errors import InfeasibleCause, InfeasibleError, TrialFailedError
+from falcon_ray.errors import (
+    InfeasibleCause,
+    InfeasibleError,
+    ReplicaLostError,
+    TrialFailedError,
+)
 from falcon_ray.runtime import serve_apps
 from falcon_ray.runtime.node_health import lost_nodes
 from falcon_ray.runtime.serve_apps import AppState
-from falcon_ray.runtime.serve_messages import cause, died_silently
+from falcon_ray.runtime.serve_messages import cause, died_silently, lost_after_start
 from falcon_ray.trial.causes import cause_of
 
 FIRST_POLL_S = 0.1
@@ -68,7 +73,8 @@ def wait_until_running(
     Raises:
         InfeasibleError: It cannot start, or takes too long.
         TrialFailedError: It was not given its resources, or a node that it is pinned to is lost.
-        DiedSilentlyError: A process of its ended, and nothing says why.
+        ReplicaLostError: A replica that had started is lost.
+        DiedSilentlyError: A process of its ended while it started, and nothing says why.
     """
     seams = seams or StartSeams()
     start_s = nodes_seen_s = seams.clock()
@@ -104,7 +110,9 @@ def _polls_s() -> Iterator[float]:
         wait_s = min(LONGEST_POLL_S, wait_s * POLL_GROWTH)
 
 
-def _why_failed(state: AppState) -> InfeasibleError | DiedSilentlyError:
+def _why_failed(state: AppState) -> InfeasibleError | DiedSilentlyError | ReplicaLostError:
+    if lost_after_start(state.message):
+        return ReplicaLostError("a replica was lost as soon as it had started")
     if died_silently(state.message):
         return DiedSilentlyError(cause(state.message))
     return InfeasibleError(

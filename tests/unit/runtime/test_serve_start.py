@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pytest
 
-from falcon_ray.errors import InfeasibleError, TrialFailedError
+from falcon_ray.errors import InfeasibleError, ReplicaLostError, TrialFailedError
 from falcon_ray.runtime.serve_apps import AppState, ReplicaState
 from falcon_ray.runtime.serve_start import (
     FIRST_POLL_S,
@@ -65,6 +65,19 @@ def test_an_application_that_runs_is_seen_on_its_nodes() -> None:
     world = World((0.0, None), (0.05, STARTING), (3.0, running))
     assert world.wait(pinned_to=["n1"]) == {"n1"}
     assert world.clock() < 3.0 + LONGEST_POLL_S
+
+
+@pytest.mark.parametrize("status", ["UNHEALTHY", "DEPLOY_FAILED"])
+def test_a_replica_that_is_lost_once_it_has_started_says_nothing_against_the_configuration(
+    status: str,
+) -> None:
+    message = (
+        "A replica's health check failed. This deployment will be UNHEALTHY until the replica "
+        "recovers or a new deploy happens."
+    )
+    world = World((0.0, STARTING), (3.0, AppState(status=status, message=message, replicas=())))
+    with pytest.raises(ReplicaLostError):
+        world.wait()
 
 
 def test_serve_is_asked_less_and_less_often() -> None:
