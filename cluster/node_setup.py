@@ -126,6 +126,8 @@ def head_start_commands(watcher_arguments: Sequence[str]) -> list[str]:
     )
     return [
         _or_say(watch, "watch what the cluster costs"),
+        # The machine is the cluster's alone, so every Ray on it is: what is left of one that does
+        # not answer would hold its ports.
         _ENVIRONMENT + _or_say(f"ray health-check || {{ ray stop; {start}; }}", "start Ray"),
     ]
 
@@ -133,6 +135,7 @@ def head_start_commands(watcher_arguments: Sequence[str]) -> list[str]:
 def worker_start_commands() -> list[str]:
     """What starts Ray on a worker, which has RAY_HEAD_IP from Ray's launcher."""
     start = f"ray start --address=$RAY_HEAD_IP:{HEAD_PORT} --object-manager-port=8076"
+    # Stopped first for the same reason as on the head; a worker that is set up again has no trials.
     return [_ENVIRONMENT + _or_say(f"ray stop; {start}", "start Ray")]
 
 

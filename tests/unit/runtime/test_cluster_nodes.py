@@ -131,7 +131,7 @@ def test_a_node_counts_against_one_type_of_its_kind_only() -> None:
 
 
 def test_the_autoscalers_file_stands_in_the_command_line_of_its_own_session() -> None:
-    command = ["python", "monitor.py", "--logs-dir=/tmp/ray/session_1/logs"]
+    command = ["python", "monitor.py", "--logs-dir=/ray/session_1/logs"]
     started = [*command, "--autoscaling-config=/home/me/cluster.yaml"]
     assert config_path(started, session="session_1") == Path("/home/me/cluster.yaml")
     assert config_path(started, session="session_2") is None
